@@ -1,0 +1,150 @@
+"""What the recipes share: flags, the choice of the backend before Keras is imported, and errors in one sentence."""
+
+import importlib.util
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from absl import app, flags
+
+import zoo
+
+FLAGS = flags.FLAGS
+BACKENDS = ("jax", "torch", "tensorflow")
+_HERE, _ZOO = str(Path(__file__).parent), str(Path(zoo.__file__).parent)
+
+
+def define_flags():
+    """Flags of every recipe."""
+    flags.DEFINE_enum("backend", None, BACKENDS, "Keras backend. Default: KERAS_BACKEND, else the first installed.")
+    flags.DEFINE_string("preset", None, "Model to start from: a name, a directory, or hf://owner/repo.")
+    flags.DEFINE_string("dtype", "float32", "Keras dtype policy: float32 or mixed_bfloat16.")
+    flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.")
+
+
+def define_training_flags():
+    """Flags of every recipe that trains."""
+    flags.DEFINE_string("data", "pydocs", "Text: 'pydocs', a file, a directory or a glob of text or JSON lines files.")
+    flags.DEFINE_enum("split", None, ["line", "blank"], "How a text file falls into documents. Default: it is one.")
+    flags.DEFINE_string("field", "text", "Key of the text in JSON lines.")
+    flags.DEFINE_string("output", None, "Directory of the run. Default: runs/<family>-<time>.")
+    flags.DEFINE_bool("resume", False, "Continue from the newest whole checkpoint in --output, or start if it has none.")
+    flags.DEFINE_integer("sequence_length", 128, "Tokens in a row.", lower_bound=2)
+    flags.DEFINE_integer("batch_size", 16, "Rows in a batch.", lower_bound=1)
+    flags.DEFINE_integer("steps", 600, "Updates.", lower_bound=1)
+    flags.DEFINE_float("learning_rate", 2e-3, "Highest learning rate.")
+    flags.DEFINE_integer("warmup_steps", None, "Updates of linear warmup. Default: a twentieth of --steps.", lower_bound=0)
+    flags.DEFINE_enum("schedule", "cosine", ["cosine", "linear", "inverse_sqrt", "wsd", "constant"], "After the warmup.")
+    flags.DEFINE_float("min_learning_rate", 0.0, "Where the schedule ends.")
+    flags.DEFINE_enum("optimizer", "adamw", ["adamw", "adafactor"], "Optimizer.")
+    flags.DEFINE_float("beta_1", 0.9, "AdamW's momentum.")
+    flags.DEFINE_float("beta_2", 0.98, "AdamW's decay of squared gradients.")
+    flags.DEFINE_float("epsilon", 1e-8, "AdamW's epsilon.")
+    flags.DEFINE_float("weight_decay", 0.1, "Decay of all weights but biases and norms.")
+    flags.DEFINE_float("clip_norm", 1.0, "Largest norm of all gradients together; 0 does not clip.")
+    flags.DEFINE_float("dropout", None, "Dropout. Default: the preset's, or 0 for a new model.")
+    flags.DEFINE_string("mesh", None, "Devices, such as data:4,model:2.")
+    flags.DEFINE_string("shard", None, "What is split over the mesh.")
+    flags.DEFINE_integer("log_every", 10, "Steps between rows of metrics.csv.", lower_bound=1)
+    flags.DEFINE_integer("validate_every", 100, "Steps between validations.", lower_bound=1)
+    flags.DEFINE_integer("validation_batches", None, "Held-out batches at each of them but the last. Default: all.")
+    flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
+    flags.DEFINE_float("checkpoint_minutes", 15.0, "Minutes between checkpoints, where these are sooner.")
+
+
+def run(main):
+    """Runs a recipe: parses the flags, and says what is wrong with the input in one sentence."""
+
+    def guarded(arguments):
+        try:
+            if len(arguments) > 1:
+                raise ValueError(f"{arguments[1]!r} is no flag: flags are written --name=value.")
+            main()
+        except KeyboardInterrupt:
+            sys.exit("\nstopped")
+        except (ValueError, OSError, ImportError, FloatingPointError) as error:
+            if not _is_meant_for_users(error):
+                raise
+            sys.exit(f"error: {' '.join(str(error).split())}")
+
+    app.run(guarded)
+
+
+def _is_meant_for_users(error):
+    """Whether our own code raised it, and not something that it called."""
+    file = traceback.extract_tb(error.__traceback__)[-1].filename
+    return isinstance(error, OSError) or file.startswith((_HERE, _ZOO))
+
+
+def choose_backend():
+    """Sets KERAS_BACKEND from --backend, or to the first backend that is installed."""
+    assert "keras" not in sys.modules, "the backend must be chosen before keras is imported"
+    installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    name = FLAGS.backend or os.environ.get("KERAS_BACKEND") or (installed or BACKENDS)[0]
+    if name not in BACKENDS:
+        raise ValueError(f"KERAS_BACKEND={name!r} is none of {', '.join(BACKENDS)}: set --backend.")
+    if name not in installed:
+        raise ImportError(f"The backend {name} is not installed: pip install keras-zoo[{name}].")
+    FLAGS.backend = os.environ["KERAS_BACKEND"] = name
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def check_training_flags():
+    """Refuses what no recipe that trains can do."""
+    if FLAGS.mesh or FLAGS.shard:
+        raise ValueError("--mesh and --shard need more than one device, which is not supported yet: leave them out.")
+    if FLAGS.dtype in ("bfloat16", "float16"):
+        raise ValueError(
+            f"--dtype={FLAGS.dtype} rounds most updates to nothing, so nothing would be learned: use mixed_bfloat16, which "
+            "computes in bfloat16 and keeps the weights in float32."
+        )
+    if FLAGS.dtype not in ("float32", "mixed_bfloat16"):
+        raise ValueError(f"--dtype={FLAGS.dtype} is not supported: use float32 or mixed_bfloat16.")
+
+
+# What may differ when a run is resumed; anything else would make it another run.
+_FREE = ("backend", "steps", "output", "log_every", "validate_every", "validation_batches", "checkpoint_every",
+         "checkpoint_minutes")  # fmt: skip
+
+
+def open_run(name):
+    """The run's directory: a new one, or with --resume one whose run.cfg then sets the flags that are not given."""
+    if FLAGS.output is None:
+        if FLAGS.resume:
+            raise ValueError("--resume needs --output, the directory of the run to continue.")
+        FLAGS.output = f"runs/{name}"
+    output = Path(FLAGS.output)
+    held = [n for n in ("run.cfg", "checkpoints", "preset", "metrics.csv") if (output / n).exists()]
+    if held and not FLAGS.resume:
+        raise ValueError(f"{output} already holds a run ({', '.join(held)}): add --resume, or choose another --output.")
+    output.mkdir(parents=True, exist_ok=True)
+    return output
+
+
+def recall_flags():
+    """With --resume, flags that are not given take the value they had, from the run.cfg in --output."""
+    path = Path(FLAGS.output or "") / "run.cfg"
+    if not (FLAGS.resume and FLAGS.output and path.is_file()):
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, _, value = line.removeprefix("--").partition("=")
+        if not line.startswith("--") or name in ("resume", "output"):
+            continue
+        flag = FLAGS[name]
+        before, given = flag.value, flag.present
+        flag.parse(value)
+        if given and flag.value != before and name not in _FREE:
+            raise ValueError(f"{path} has --{name}={value}, not {before}: a resumed run keeps it. Leave --{name} out.")
+        if given:
+            flag.value = before
+
+
+def write_flags(path):
+    """Writes the resolved flags to a file that --flagfile reads."""
+    ours = [FLAGS.flags_by_module_dict()[module] for module in (__name__, sys.argv[0])]  # libraries define flags too
+    named = {flag.name: flag for found in ours for flag in found}
+    lines = [f"--{name}={flag.value}" for name, flag in sorted(named.items()) if flag.value is not None and name != "resume"]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text("\n".join([f"# python {Path(sys.argv[0]).name} --flagfile={path}", *lines, ""]), encoding="utf-8")
+    os.replace(temporary, path)

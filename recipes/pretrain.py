@@ -1,0 +1,239 @@
+"""Pretrains a language model: text in, a preset out that opens in `zoo` and in `transformers`.
+
+    python recipes/pretrain.py                                      a small GPT-2 on the text every Python carries
+    python recipes/pretrain.py --family=t5 --data='books/*.txt'     another family, another text
+    python recipes/pretrain.py --flagfile=recipes/cards/bert_tiny.cfg
+    python recipes/pretrain.py --preset=hf://openai-community/gpt2 --data=notes.txt    continue from a checkpoint
+    python recipes/pretrain.py --output=runs/mine --resume          continue a run that was interrupted
+"""
+
+import dataclasses
+import datetime
+import math
+
+import common
+from absl import flags
+
+import zoo
+
+FLAGS = flags.FLAGS
+common.define_flags()
+common.define_training_flags()
+flags.DEFINE_string("family", None, "gpt2, llama, bert, roberta, t5 or bart. Default: the preset's, or gpt2.")
+flags.DEFINE_string("objective", None, "causal_lm, masked_lm, span_corruption or denoising. Default: the family's.")
+flags.DEFINE_string("tokenizer", None, "bpe, wordpiece, unigram or char to train one, or a preset. Default: the family's.")
+flags.DEFINE_bool("lowercase", False, "Whether a tokenizer that is trained lowers all letters.")
+flags.DEFINE_integer("vocabulary_size", None, "Tokens of a tokenizer that is trained. Default: 4096.", lower_bound=1)
+flags.DEFINE_integer("num_layers", None, "Layers, of each stack where there are two. Default: 4, or 2 and 2.")
+flags.DEFINE_integer("num_heads", None, "Attention heads. Default: 4.")
+flags.DEFINE_integer("hidden_dim", None, "Width. Default: 128.")
+flags.DEFINE_integer("intermediate_dim", None, "Width of the feed-forward. Default: 4 x hidden_dim.")
+flags.DEFINE_enum("packing", "concatenate", ["concatenate", "best_fit"], "How documents share rows.")
+flags.DEFINE_float("validation_share", 0.05, "Share of the documents held out.")
+
+TASKS = {"decoder": "CausalLM", "encoder": "MaskedLM", "encoder_decoder": "Seq2SeqLM"}
+OBJECTIVES = {  # name: (class, the shape of model that learns by it)
+    "causal_lm": ("CausalLM", "decoder"),
+    "masked_lm": ("MaskedLM", "encoder"),
+    "span_corruption": ("SpanCorruption", "encoder_decoder"),
+    "denoising": ("BARTDenoising", "encoder_decoder"),
+}
+ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
+TOKENIZERS = {  # family: what is trained where nothing else is asked for
+    "bert": {"kind": "wordpiece"},
+    "t5": {"kind": "unigram"},
+    "roberta": {"kind": "bpe", "template": "roberta", "special_tokens": ROBERTA_TOKENS},
+    "bart": {"kind": "bpe", "template": "roberta", "special_tokens": ROBERTA_TOKENS},
+}
+
+
+def main():
+    # What was asked for, checked before anything is made.
+    common.recall_flags()
+    common.choose_backend()
+    common.check_training_flags()
+    config = preset_config() if FLAGS.preset else new_config()
+    objective = make_objective(config)
+    sources = zoo.data.sources.open(FLAGS.data, FLAGS.split, FLAGS.field)
+    optimizer = make_optimizer()
+    output = common.open_run(f"{FLAGS.family}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+
+    # Text to batches.
+    tokenizer = make_tokenizer(sources, output)
+    data = zoo.data.pretraining(
+        sources, tokenizer, objective, FLAGS.sequence_length, FLAGS.batch_size, FLAGS.seed, FLAGS.validation_share,
+        FLAGS.packing,
+    )  # fmt: skip
+
+    # The model, as it was left if the run is resumed.
+    model = make_model(config, tokenizer, data.objective)
+    model.compile(optimizer, weighted_metrics=[])
+    common.write_flags(output / "run.cfg")
+    from zoo import training
+
+    done = training.restore(output / "checkpoints", model)
+    describe(model, data, done)
+
+    # Training.
+    def validate(model, batches=FLAGS.validation_batches):
+        return training.validation_loss(model, data.validation.iterate(), batches)
+
+    log = training.CSVLog(output / "metrics.csv")
+    title = f"{FLAGS.family}, {model.backbone.num_parameters / 1e6:.1f}M parameters, {FLAGS.objective} on {FLAGS.data}"
+    monitor = training.Monitor(
+        [log, training.LossPlot(output / "loss.png", log.path, title), training.ProgressBar()],
+        steps=FLAGS.steps, tokens_per_step=data.tokens_per_batch, done=done, every=FLAGS.log_every,
+        validate=validate, validate_every=FLAGS.validate_every, checkpoints=output / "checkpoints",
+        checkpoint_every=FLAGS.checkpoint_every, checkpoint_minutes=FLAGS.checkpoint_minutes,
+    )  # fmt: skip
+    if done < FLAGS.steps:
+        batches = data.iterate(done, FLAGS.steps)
+        model.fit(batches, steps_per_epoch=FLAGS.steps - done, verbose=0, callbacks=[monitor])
+
+    # What came of it.
+    model.save_to_preset(output / "preset")
+    perplexity, unigram = math.exp(validate(model, batches=None)), data.unigram_perplexity()
+    print(f"\nheld-out perplexity {perplexity:.2f}, of a unigram model {unigram:.2f}\n")
+    show_sample(model, data)
+    print(f"\nThe run is in {output}. Load the model with\n")
+    print(f"    import zoo; model = zoo.{type(model).__name__}.from_preset({str(output / 'preset')!r})")
+
+
+def preset_config():
+    """The `Config` of --preset."""
+    for name in ("num_layers", "num_heads", "hidden_dim", "intermediate_dim", "vocabulary_size", "tokenizer"):
+        if FLAGS[name].value is not None:
+            raise ValueError(f"--preset={FLAGS.preset} sets the model and its tokenizer: leave --{name} out.")
+    family, config, _ = zoo.pretrained.read(zoo.pretrained.resolve(FLAGS.preset))
+    if FLAGS.family not in (None, family.name):
+        raise ValueError(f"--preset={FLAGS.preset} is a {family.name}, not a {FLAGS.family}: leave --family out.")
+    FLAGS.family = family.name
+    if config.position == "learned" and FLAGS.sequence_length > config.max_sequence_length:
+        raise ValueError(
+            f"--sequence_length={FLAGS.sequence_length} is more than the {config.max_sequence_length} positions of "
+            f"{FLAGS.preset}: lower it."
+        )
+    return config.replace(**dropout_rates(family))
+
+
+def new_config():
+    """The `Config` that the flags describe; what belongs to the tokenizer is put in by `make_model`."""
+    FLAGS.family = FLAGS.family or "gpt2"
+    family = zoo.families.by_name(FLAGS.family)
+    two_stacks = family.switches({})["architecture"] == "encoder_decoder"
+    defaults = {"num_layers": 2 if two_stacks else 4, "num_heads": 4, "hidden_dim": 128}
+    for name, value in {**defaults, "vocabulary_size": 4096, "dropout": 0.0}.items():
+        FLAGS[name].value = value if FLAGS[name].value is None else FLAGS[name].value
+    FLAGS.intermediate_dim = FLAGS.intermediate_dim or 4 * FLAGS.hidden_dim
+    fields = {name: FLAGS[name].value for name in (*defaults, "vocabulary_size", "intermediate_dim")}
+    fields |= {"max_sequence_length": FLAGS.sequence_length, **dropout_rates(family)}
+    return zoo.Config.from_dict({**family.switches(fields), **fields})
+
+
+def dropout_rates(family):
+    """--dropout wherever the family has dropout."""
+    if FLAGS.dropout is None:
+        return {}
+    rates = family.switches({"dropout": FLAGS.dropout})
+    return {name: rate for name, rate in rates.items() if name.endswith("_dropout")} | {"dropout": FLAGS.dropout}
+
+
+def make_objective(config):
+    """The objective, from --objective or as the family was pretrained."""
+    usual = [name for name, (_, shape) in OBJECTIVES.items() if shape == config.architecture]
+    if FLAGS.objective is None:
+        FLAGS.objective = usual[-1 if FLAGS.family == "bart" else 0]
+    if FLAGS.objective not in OBJECTIVES:
+        raise ValueError(f"Unknown --objective={FLAGS.objective}; known are {', '.join(OBJECTIVES)}.")
+    if FLAGS.objective not in usual:
+        raise ValueError(f"--objective={FLAGS.objective} does not fit {FLAGS.family}, which learns by {' or '.join(usual)}.")
+    return getattr(zoo.data, OBJECTIVES[FLAGS.objective][0])()
+
+
+def make_optimizer():
+    """AdamW or Adafactor with the schedule of the flags."""
+    import keras
+
+    from zoo.training import WarmupSchedule
+
+    if FLAGS.warmup_steps is None:
+        FLAGS.warmup_steps = FLAGS.steps // 20
+    rate = WarmupSchedule(FLAGS.learning_rate, FLAGS.steps, FLAGS.warmup_steps, FLAGS.schedule, FLAGS.min_learning_rate)
+    options = {"weight_decay": FLAGS.weight_decay, "global_clipnorm": FLAGS.clip_norm or None, "name": FLAGS.optimizer}
+    if FLAGS.optimizer == "adafactor":
+        optimizer = keras.optimizers.Adafactor(rate, relative_step=False, **options)
+    else:
+        betas = {"beta_1": FLAGS.beta_1, "beta_2": FLAGS.beta_2, "epsilon": FLAGS.epsilon}
+        optimizer = keras.optimizers.AdamW(rate, **betas, **options)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "scale"])
+    return optimizer
+
+
+def make_tokenizer(sources, output):
+    """The preset's tokenizer, the one that --tokenizer names, or one trained on the text and kept beside the run."""
+    if FLAGS.preset:
+        return zoo.Tokenizer.from_preset(FLAGS.preset)
+    options = TOKENIZERS.get(FLAGS.family, {"kind": "bpe"})
+    if FLAGS.tokenizer not in (None, "bpe", "wordpiece", "unigram", "char"):
+        return zoo.Tokenizer.from_preset(FLAGS.tokenizer)
+    if FLAGS.tokenizer not in (None, options["kind"]):
+        options = {"kind": FLAGS.tokenizer}
+    FLAGS.tokenizer = options["kind"]
+    kept = output / "tokenizer"
+    if (output / "run.cfg").exists():
+        return zoo.Tokenizer.from_preset(kept)
+    tokenizer = zoo.Tokenizer.train(
+        sources, vocabulary_size=FLAGS.vocabulary_size, lowercase=FLAGS.lowercase, **options
+    )
+    tokenizer.save(kept)
+    return tokenizer
+
+
+def make_model(config, tokenizer, objective):
+    """The task model: the preset's, or a new one for this tokenizer."""
+    import keras
+
+    keras.utils.set_random_seed(FLAGS.seed)
+    task = getattr(zoo, TASKS[config.architecture])
+    if FLAGS.preset:
+        rates = {name: rate for name, rate in dataclasses.asdict(config).items() if name.endswith("dropout")}
+        return task.from_preset(FLAGS.preset, dtype=FLAGS.dtype, tokenizer=tokenizer, **rates)
+    tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
+    if config.architecture == "encoder_decoder":
+        tokens["decoder_start_token_id"] = objective.start_id
+    family = zoo.families.by_name(FLAGS.family)
+    fields = {**dataclasses.asdict(config), **tokens, "vocabulary_size": tokenizer.vocabulary_size}
+    config = zoo.Config(**{**fields, **family.derived(fields)})
+    return task(getattr(zoo, family.backbone)(config, dtype=FLAGS.dtype), tokenizer)
+
+
+def describe(model, data, done):
+    """Says what is about to happen."""
+    tokens = FLAGS.steps * data.tokens_per_batch
+    print(f"{type(model.backbone).__name__} with {model.backbone.num_parameters:,} parameters on {FLAGS.backend}")
+    print(f"{FLAGS.data}: {len(data.store.tokens):,} tokens; {FLAGS.steps} steps are {tokens:,}, "
+          f"{FLAGS.steps / len(data):.1f} epochs" + f"; {done} steps are done" * (done > 0))  # fmt: skip
+
+
+def show_sample(model, data):
+    """Prints what the model makes of the first held-out row."""
+    x, y, w = data.validation.batch(0)
+    x, labels = {name: value[:1] for name, value in x.items()}, y[0][w[0] > 0]
+    text = model.tokenizer.decode
+    if isinstance(model, zoo.CausalLM):
+        start = x["token_ids"][0, : min(8, FLAGS.sequence_length // 2)]
+        sampler, length = zoo.samplers.TopP(0.9, temperature=0.8), min(64, FLAGS.sequence_length // 2)
+        print("A sample:\n\n" + model.generate(text(start), length, sampler, seed=FLAGS.seed))
+    elif isinstance(model, zoo.MaskedLM):
+        guesses = model.predict(x, verbose=0)[0, w[0] > 0].argmax(-1)
+        print(f"Held-out text:\n\n{text(x['token_ids'][0], skip_special_tokens=False)}\n")
+        print("Hidden:  " + " | ".join(text([i]).strip() for i in labels))
+        print("Guessed: " + " | ".join(text([i]).strip() for i in guesses))
+    else:
+        ids = model.generate({name: x[name] for name in ("token_ids", "segment_ids", "positions")}, len(labels), echo=False)
+        for title, row in (("Input", x["token_ids"][0]), ("Target", labels), ("Output", ids[0])):
+            print(f"{title}: {text(row, skip_special_tokens=False)}\n")
+
+
+if __name__ == "__main__":
+    common.run(main)

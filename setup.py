@@ -1,0 +1,41 @@
+"""Packaging of `zoo`: one library, three interchangeable backends as extras."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+extras = {
+    "jax": ["jax>=0.4.35"],
+    "tensorflow": ["tensorflow-cpu>=2.18; platform_machine=='x86_64' and sys_platform=='linux'",
+                   "tensorflow>=2.18; platform_machine!='x86_64' or sys_platform!='linux'"],
+    "tf-text": ["tensorflow>=2.18", "tensorflow-text", "tf-keras"],
+    "torch": ["torch>=2.5"],
+    "keras-nlp": ["keras-hub"],
+    "eval": ["scikit-learn", "sacrebleu", "rouge-score"],
+    "docs": ["mkdocs-material"],
+}  # fmt: skip
+extras["bench"] = ["transformers>=5.0", "keras-hub"]
+extras["test"] = ["pytest", "pytest-xdist", "ruff", "transformers>=5.0", "sentencepiece", "protobuf"]
+
+setup(
+    name="keras-zoo",
+    version="0.1.0",
+    description="Language models on Keras 3: pretrain, fine-tune and generate on JAX, TensorFlow and PyTorch",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["zoo", "zoo.*"]),
+    install_requires=[
+        "keras>=3.15,<3.17",
+        "numpy",
+        "absl-py",
+        "tokenizers",
+        "safetensors",
+        "huggingface_hub",
+        "grain",
+        "matplotlib",
+        "tqdm",
+    ],
+    extras_require=extras,
+)

@@ -1,0 +1,82 @@
+"""Tiny models of every family variant: name -> a function that returns their class and config in `transformers`.
+
+The sizes make every switch visible: windows shorter than the text, fewer key/value heads than heads, heads wider than
+their share, stacks of unequal depth. `transformers` is imported only inside the functions.
+"""
+
+VOCABULARY, WIDTH, LAYERS, HEADS, INNER, LENGTH = 96, 32, 4, 4, 48, 64
+
+_SHAPE = {
+    "vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+    "intermediate_size": INNER, "max_position_embeddings": LENGTH, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2,
+}  # fmt: skip
+_T5 = {
+    "vocab_size": VOCABULARY, "d_model": WIDTH, "d_kv": 12, "d_ff": INNER, "num_layers": LAYERS, "num_heads": HEADS,
+    "num_decoder_layers": 3, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16,
+    "pad_token_id": 0, "decoder_start_token_id": 0,
+}  # fmt: skip
+_BART = {
+    "vocab_size": VOCABULARY, "d_model": WIDTH, "encoder_layers": LAYERS, "decoder_layers": 3,
+    "encoder_attention_heads": HEADS, "decoder_attention_heads": HEADS, "encoder_ffn_dim": INNER,
+    "decoder_ffn_dim": INNER, "max_position_embeddings": LENGTH, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2, "decoder_start_token_id": 2, "forced_eos_token_id": None,
+}  # fmt: skip
+_ROBERTA = {**_SHAPE, "pad_token_id": 1, "bos_token_id": 0, "max_position_embeddings": LENGTH + 2}
+_LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+
+
+def case(model, config, **fields):
+    """A function that imports `transformers` and returns (model class, config)."""
+
+    def build():
+        import transformers
+
+        return getattr(transformers, model), getattr(transformers, config)(**fields)
+
+    return build
+
+
+CASES = {
+    "gpt2": case("GPT2LMHeadModel", "GPT2Config", vocab_size=VOCABULARY, n_positions=LENGTH, n_embd=WIDTH,
+                 n_layer=LAYERS, n_head=HEADS, n_inner=INNER, bos_token_id=1, eos_token_id=2),
+    "llama": case("LlamaForCausalLM", "LlamaConfig", **_SHAPE, num_key_value_heads=2),
+    "llama_tied_biased": case("LlamaForCausalLM", "LlamaConfig", **_SHAPE, head_dim=16, attention_bias=True,
+                              mlp_bias=True, tie_word_embeddings=True),
+    "llama3": case("LlamaForCausalLM", "LlamaConfig", **_SHAPE, num_key_value_heads=2, rope_parameters=_LLAMA3),
+    "llama_linear": case("LlamaForCausalLM", "LlamaConfig", **_SHAPE,
+                         rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}),
+    "bert": case("BertForMaskedLM", "BertConfig", **_SHAPE),
+    "bert_untied": case("BertForMaskedLM", "BertConfig", **_SHAPE, tie_word_embeddings=False),
+    "roberta": case("RobertaForMaskedLM", "RobertaConfig", **_ROBERTA, type_vocab_size=1, layer_norm_eps=1e-5),
+    "t5": case("T5ForConditionalGeneration", "T5Config", **_T5),
+    "t5_v1_1": case("T5ForConditionalGeneration", "T5Config", **_T5, feed_forward_proj="gated-gelu",
+                    tie_word_embeddings=False),
+    "flan_t5": case("T5ForConditionalGeneration", "T5Config", **_T5, feed_forward_proj="gated-gelu",
+                    tie_word_embeddings=False, n_positions=512, initializer_factor=1.0),
+    "bart": case("BartForConditionalGeneration", "BartConfig", **_BART),
+    "bart_scaled": case("BartForConditionalGeneration", "BartConfig", **_BART, scale_embedding=True,
+                        activation_function="relu"),
+}  # fmt: skip
+
+
+def model_of(name):
+    """A random model of a case in evaluation mode: no weight at a special value, no tie where the case has none."""
+    import torch
+
+    torch.manual_seed(0)
+    kind, config = CASES[name]()
+    model = kind(config).eval()
+    untied = config.to_dict().get("scale_decoder_outputs") is False or not config.tie_word_embeddings
+    if untied and getattr(model, "lm_head", None) is not None and isinstance(model.lm_head, torch.nn.Linear):
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += torch.randn(parameter.shape) * 0.1
+        if hasattr(model, "final_logits_bias"):
+            model.final_logits_bias.normal_()
+    return model

@@ -1,0 +1,176 @@
+"""Families against `transformers`: every config.json and every tensor passes through ours and comes back the same."""
+
+import json
+
+import numpy as np
+import pytest
+from parity_cases import CASES, model_of
+from variables import variables
+
+from zoo import families, pretrained, weights
+from zoo.checkpoint import Checkpoint
+from zoo.config import Config
+
+
+@pytest.fixture(scope="session", params=sorted(CASES))
+def saved(request, tmp_path_factory):
+    """A random model and the directory that `transformers` saved it in."""
+    model = model_of(request.param)
+    directory = tmp_path_factory.mktemp("saved") / request.param
+    model.save_pretrained(directory)
+    return model, directory
+
+
+def numpy_state(model):
+    return {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+
+
+def load(directory):
+    """What our model would hold: name -> array."""
+    family, config, _ = pretrained.read(directory)
+    arrays = {}
+    targets = {name: (shape, lambda x, name=name: arrays.__setitem__(name, np.array(x)))
+               for name, shape in variables(config).items()}  # fmt: skip
+    report = pretrained.load_weights(directory, family, config, targets)
+    assert not report.failed and not report.random_heads
+    return family, config, arrays
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_tensor_survives_both_ways(saved, tmp_path):
+    model, directory = saved
+    family, config, arrays = load(directory)
+    assert {name: x.shape for name, x in arrays.items()} == variables(config)
+    pretrained.save(tmp_path, family, config, family.task_of(json.loads((directory / "config.json").read_text())), arrays)
+    stored, state = Checkpoint(tmp_path), numpy_state(model)
+    tied = model.all_tied_weights_keys
+    for name in stored:
+        np.testing.assert_array_equal(stored.read(name), state[name], err_msg=name)
+    left = {name for name in state if name not in stored}
+    unread = {"cls.predictions.bias"} if not config.tie_embeddings else set()  # the decoder has its own
+    assert {name for name in left if tied.get(name) not in stored} <= unread
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_opens_what_we_save(saved, tmp_path):
+    import torch
+
+    model, directory = saved
+    family, config, arrays = load(directory)
+    pretrained.save(tmp_path, family, config, family.task_of(pretrained.read(directory)[2]), arrays)
+    again, info = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["unexpected_keys"] and not info["mismatched_keys"]
+    ids = torch.randint(3, 90, (2, 12), generator=torch.Generator().manual_seed(1))
+    inputs = {"input_ids": ids, **({"decoder_input_ids": ids} if config.architecture == "encoder_decoder" else {})}
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(**inputs).logits, model(**inputs).logits, rtol=0, atol=0)
+
+
+def test_a_config_survives_both_ways(saved):
+    """Keys that we write mean to `transformers` what its own did."""
+    model, directory = saved
+    family, config, hf = pretrained.read(directory)
+    ours = family.write(config, family.task_of(hf))
+    theirs, again = model.config.to_dict(), type(model.config).from_dict(ours).to_dict()
+    free = {"dtype", "architectures", "transformers_version", "use_cache", "_name_or_path", "forced_eos_token_id",
+            "hidden_act", "activation_function", "tie_word_embeddings"}  # fmt: skip
+    assert {k: (v, again[k]) for k, v in theirs.items() if k not in free and again.get(k) != v} == {}
+    assert Config.from_dict(family.read(ours)) == config
+    assert Config.from_dict(family.read(again)) == config
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_switches_alone_build_a_family(name):
+    """A backbone made from its shape alone is what the published config.json says."""
+    kind, hf = CASES[name]()
+    family = families.by_model_type(hf.model_type)
+    published = Config.from_dict(family.read(type(hf)().to_dict()))
+    shape = {field: getattr(published, field) for field in
+             ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim", "max_sequence_length",
+              "num_key_value_heads", "head_dim", "num_decoder_layers", "num_token_types", "norm_epsilon",
+              "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "attention_dropout")}  # fmt: skip
+    if family.name == "roberta":
+        assert Config(**family.switches(shape) | shape).position_offset == 2
+    assert Config(**{**family.switches(shape), **shape}) == published
+
+
+@pytest.mark.parametrize(("model_type", "key", "value"), [
+    ("gpt2", "activation_function", "quick_gelu"), ("gpt2", "scale_attn_by_inverse_layer_idx", True),
+    ("bert", "is_decoder", True), ("bert", "position_embedding_type", "relative_key"), ("bert", "hidden_act", "mish"),
+    ("bart", "decoder_ffn_dim", 7), ("bart", "decoder_attention_heads", 1), ("t5", "feed_forward_proj", "gated-tanh"),
+    ("llama", "rope_parameters", {"rope_type": "yarn", "factor": 2.0}), ("llama", "hidden_act", "swiglu"),
+    ("roberta", "pad_token_id", None),
+])  # fmt: skip
+def test_what_we_do_not_compute_is_refused_by_name(tmp_path, model_type, key, value):
+    import transformers
+
+    hf = transformers.AutoConfig.for_model(model_type).to_dict()
+    pretrained.read(_written(tmp_path, hf))
+    with pytest.raises(ValueError, match=key.removesuffix("_parameters").replace("rope", "rope_scaling")) as error:
+        pretrained.read(_written(tmp_path, {**hf, key: value}))
+    assert str(tmp_path / "config.json") in str(error.value)
+
+
+def _written(directory, hf):
+    (directory / "config.json").write_text(json.dumps(hf))
+    return directory
+
+
+def test_a_config_json_that_leaves_keys_out_means_what_transformers_assumes():
+    import transformers
+
+    for family in families.families().values():
+        full = transformers.AutoConfig.for_model(family.model_types[0]).to_dict()
+        shape = {key for key, field in family.keys.items() if field in
+                 ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim", "head_dim",
+                  "max_sequence_length", "num_decoder_layers", "num_key_value_heads")}  # fmt: skip
+        bare = {key: full[key] for key in shape | {"max_position_embeddings"} if key in full}
+        ours, theirs = Config.from_dict(family.read(bare)), Config.from_dict(family.read(full))
+        free = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout", "final_dropout"), 0.0)
+        free |= {"num_token_types": 0, "norm_epsilon": 1e-5}  # RoBERTa's class has BERT's, its files their own
+        free = free if family.name == "roberta" else {k: v for k, v in free.items() if "dropout" in k}
+        assert ours.replace(**free) == theirs.replace(**free), family.name
+
+
+def test_switches_that_no_config_json_knows_are_refused_before_anything_is_written(tmp_path):
+    shape = {"vocabulary_size": 9, "num_layers": 1, "num_heads": 1, "hidden_dim": 4, "intermediate_dim": 8}
+    family = families.by_name("gpt2")
+    config = Config(**{**family.switches(shape), **shape, "norm": "rms"})
+    with pytest.raises(ValueError, match="gpt2.*norm='rms'"):
+        pretrained.save(tmp_path / "out", family, config, "CausalLM", {"token/embeddings": np.ones((9, 4), "float32")})
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_switches_without_a_key_of_their_own_come_back():
+    shape = {"vocabulary_size": 9, "num_layers": 1, "num_heads": 1, "hidden_dim": 4, "intermediate_dim": 8}
+    for family in families.families().values():
+        changes = {"remat": True, "final_dropout": 0.25, "initializer": "normal"}
+        config = Config(**{**family.switches(shape), **shape, **changes})
+        again = Config.from_dict(family.read(json.loads(json.dumps(family.write(config)))))
+        assert {name: getattr(again, name) for name in changes} == changes
+
+
+def test_tables_have_no_row_that_no_model_uses(saved):
+    _, directory = saved
+    family, config, _ = pretrained.read(directory)
+    import re
+
+    ours = {re.sub(r"block_\d+", "block_{}", name) for name in variables(config)}
+    assert {row for row in family.table(config) if row.startswith(weights._BODY)} <= ours
+
+
+def test_the_registry_finds_and_suggests():
+    for name, family in families.families().items():
+        assert families.by_name(name) is family and families.by_backbone(family.backbone) is family
+        assert all(families.by_model_type(kind) is family for kind in family.model_types)
+    with pytest.raises(ValueError, match=r"did you mean gpt2\?.*Known are"):
+        families.by_model_type("gpt3")
+
+
+def test_every_architecture_exists_and_names_its_task():
+    import transformers
+
+    for family in families.families().values():
+        for task, name in family.architectures.items():
+            assert issubclass(getattr(transformers, name), transformers.PreTrainedModel)
+            assert pretrained.task_of({"model_type": family.model_types[0], "architectures": [name]}) == task

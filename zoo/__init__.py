@@ -1,0 +1,33 @@
+"""zoo: language models on Keras 3 for JAX, TensorFlow and PyTorch.
+
+Public names are resolved on first use, so `import zoo` alone imports no backend: set KERAS_BACKEND first.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "zoo.config": ("Config",),
+    "zoo.backbone": ("Backbone", "GPTBackbone", "LlamaBackbone", "BERTBackbone", "RoBERTaBackbone", "T5Backbone",
+                     "BARTBackbone"),
+    "zoo.tasks": ("CausalLM", "MaskedLM", "Seq2SeqLM"),
+    "zoo.tokenizers": ("Tokenizer",),
+    "zoo.pretrained": ("presets",),
+}  # fmt: skip
+_MODULES = ("data", "samplers", "families")
+_NAMES = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_MODULES, *_NAMES]
+
+
+def __getattr__(name):
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"zoo.{name}")
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__():
+    return __all__

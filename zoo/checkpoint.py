@@ -1,0 +1,203 @@
+"""Files of tensors: a directory of safetensors, read tensor by tensor and written whole or not at all.
+
+It knows names, shapes and bytes, and nothing of models. The bytes are checked before they are believed: a file that is
+truncated, lies in its header or is named outside its directory is a ValueError. Pickles are opened by PyTorch's
+restricted loader alone, and only where there is no safetensors file.
+"""
+
+import contextlib
+import json
+import os
+import zipfile
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_SAFE, _PICKLE = "model.safetensors", "pytorch_model.bin"
+
+
+def read_json(path):
+    """A JSON object from a file."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(value).__name__}.")
+    return value
+
+
+class Checkpoint:
+    """The tensors of a directory by name, each read from disk when asked for.
+
+    Looks for `model.safetensors`, then its sharded index, then `pytorch_model.bin` or its index, which need torch.
+
+    Args:
+        directory: a local directory.
+
+    Raises:
+        ValueError: no weights, a damaged file, or an index that points elsewhere.
+
+    Example:
+
+    >>> import tempfile, numpy as np
+    >>> from zoo import checkpoint
+    >>> directory = tempfile.mkdtemp()
+    >>> checkpoint.write(directory, {"w": np.ones((2, 3), "float32")}.items())
+    ['model.safetensors']
+    >>> checkpoint.Checkpoint(directory).shape("w")
+    (2, 3)
+    """
+
+    def __init__(self, directory):
+        self.directory = Path(directory)
+        self._tensors = {}  # name -> (shape, dtype, read)
+        for path in self._files():
+            tensors = _open_pickle(path) if path.suffix == ".bin" else _open_safe(path)
+            if twice := sorted(tensors.keys() & self._tensors.keys()):
+                raise ValueError(f"{path} repeats {twice[0]!r} of another shard.")
+            self._tensors |= tensors
+
+    def _files(self):
+        for name in (_SAFE, _PICKLE):
+            if (self.directory / name).is_file():
+                return [self.directory / name]
+            if (self.directory / f"{name}.index.json").is_file():
+                return self._shards(self.directory / f"{name}.index.json")
+        held = sorted(p.name for p in self.directory.iterdir())[:20] if self.directory.is_dir() else "no directory"
+        raise ValueError(f"{self.directory} has neither {_SAFE} nor {_PICKLE}, whole or sharded; it has {held}.")
+
+    def _shards(self, index):
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ValueError(f"{index} has no weight_map.")
+        files = {}
+        for tensor, name in shards.items():
+            if not isinstance(name, str) or _leaves(name) or not name.endswith((".safetensors", ".bin")):
+                raise ValueError(f"{index} points {tensor!r} at {name!r}: only weight files beside the index are read.")
+            files[self.directory / name] = None
+        for path in files:
+            if not path.is_file():
+                raise ValueError(f"{index} names {path.name}, which is missing: the download or copy is incomplete.")
+        return list(files)
+
+    def __iter__(self):
+        return iter(self._tensors)
+
+    def __contains__(self, name):
+        return name in self._tensors
+
+    def shape(self, name):
+        """Shape of a tensor, without reading it."""
+        return self._tensors[name][0]
+
+    def is_float(self, name):
+        """Whether a tensor holds plain floating-point numbers, not quantised ones or indices."""
+        return self._tensors[name][1] in _FLOATS
+
+    def read(self, name):
+        """A tensor as a numpy array in its stored dtype (bfloat16 is that of `ml_dtypes`)."""
+        return self._tensors[name][2]()
+
+
+def _leaves(name):
+    windows = PureWindowsPath(name)
+    return windows.drive or windows.root or ".." in windows.parts or PurePosixPath(name).is_absolute()
+
+
+def _open_safe(path):
+    try:
+        file = safe_open(path, framework="np")
+        views = {name: file.get_slice(name) for name in file.keys()}
+        headers = {name: (tuple(view.get_shape()), view.get_dtype()) for name, view in views.items()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}.") from None
+    return {name: (*header, lambda name=name: file.get_tensor(name)) for name, header in headers.items()}
+
+
+def _open_pickle(path):
+    try:
+        import torch
+    except ImportError:
+        raise ImportError(
+            f"{path} is pickled, and only PyTorch reads that safely: pip install keras-zoo[torch], or convert the file "
+            f"to safetensors."
+        ) from None
+    kinds = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # torch raises half a dozen kinds for a damaged or forbidden file
+        raise ValueError(f"{path} is not a plain PyTorch checkpoint: {str(error).splitlines()[0]}") from None
+
+    def read(tensor):
+        if tensor.dtype == torch.bfloat16:
+            return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return tensor.numpy()
+
+    return {
+        name: (tuple(x.shape), kinds.get(x.dtype, str(x.dtype)), lambda x=x: read(x.detach()))
+        for name, x in state.items()
+        if isinstance(x, torch.Tensor)
+    }
+
+
+def write(directory, tensors, max_shard_size=5_000_000_000):
+    """Writes `model.safetensors`, or shards and their index, under temporary names until all are whole.
+
+    Args:
+        directory: an existing directory.
+        tensors: an iterable of (name, array); at most one shard of them is held in memory.
+        max_shard_size: bytes of a file above which another is begun; a single larger tensor gets a file of its own.
+
+    Returns:
+        The names of the files written.
+    """
+    directory, shards, pending, size, total = Path(directory), [], {}, 0, 0
+
+    def flush():
+        temporary = directory / f".writing-{os.getpid()}-{len(shards)}.safetensors"
+        shards.append((temporary, list(pending)))
+        save_file(pending, temporary, metadata={"format": "pt"})
+        pending.clear()
+
+    try:
+        for name, array in tensors:
+            array = np.ascontiguousarray(array)
+            if pending and size + array.nbytes > max_shard_size:
+                flush()
+                size = 0
+            pending[name] = array
+            size, total = size + array.nbytes, total + array.nbytes
+        flush()
+        return _publish(directory, shards, total)
+    except BaseException:
+        for temporary, _ in shards:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise
+
+
+def _publish(directory, shards, total):
+    """Renames whole shards into place; the index, last, makes them a checkpoint."""
+    if len(shards) == 1:
+        os.replace(shards[0][0], directory / _SAFE)
+        return [_SAFE]
+    weight_map, files = {}, []
+    for i, (temporary, names) in enumerate(shards, start=1):
+        files.append(f"model-{i:05d}-of-{len(shards):05d}.safetensors")
+        weight_map |= dict.fromkeys(names, files[-1])
+        os.replace(temporary, directory / files[-1])
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    write_text(directory / f"{_SAFE}.index.json", json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return [*files, f"{_SAFE}.index.json"]
+
+
+def write_text(path, text):
+    """Writes a file under a temporary name, then renames it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

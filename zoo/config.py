@@ -1,0 +1,216 @@
+"""The shape and the switches of one transformer, as data.
+
+A `Config` says everything that tells one family of language models from another. It knows no file format (families/
+read `config.json` into it) and no arithmetic (nn/ reads it), and it imports no backend. Fields under "Shape" are read
+wherever sizes are needed; every other field is read in one module only, and names the family that needs it.
+"""
+
+import dataclasses
+
+_CHOICES = {
+    "architecture": ("encoder", "decoder", "encoder_decoder"),
+    "norm": ("layer", "rms"),
+    "norm_order": ("pre", "post", "sandwich"),
+    "parallel": (None, "two_norms", "one_norm"),
+    "position": (None, "learned", "sinusoidal"),
+    "relative": (None, "buckets", "buckets_per_layer"),
+    "activation": ("gelu", "gelu_tanh", "relu", "silu"),
+    "initializer": ("normal", "scaled", "fan_in"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Hyperparameters of a `Backbone` and of the vocabulary head on it.
+
+    Args:
+        vocabulary_size, num_layers, num_heads, hidden_dim, intermediate_dim: the shape, positive integers.
+        Everything else has the plainest default; the comments name the first family that needs each switch.
+
+    Raises:
+        ValueError: a size that is not a positive integer, sizes that do not divide, a probability outside [0, 1),
+            or an unknown choice. The message names the field, the value and what would do.
+
+    Example:
+
+    >>> from zoo.config import Config
+    >>> config = Config(vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=64)
+    >>> config.resolved_head_dim
+    8
+    """
+
+    # Shape.
+    vocabulary_size: int
+    num_layers: int  # of the encoder where there are two stacks
+    num_heads: int
+    hidden_dim: int
+    intermediate_dim: int
+    architecture: str = "decoder"
+    num_decoder_layers: int | None = None  # encoder-decoders; None: as many as num_layers
+    num_key_value_heads: int | None = None  # None: num_heads; fewer: grouped-query attention (Llama 2 70B)
+    head_dim: int | None = None  # None: hidden_dim // num_heads (T5 and Gemma choose it freely)
+    embedding_dim: int | None = None  # ALBERT, ELECTRA: embeddings narrower than hidden_dim
+    num_distinct_blocks: int | None = None  # ALBERT: how many blocks own weights
+    max_sequence_length: int = 512  # rows of a learned position table; a limit on input length with it
+
+    # Stack.
+    norm: str = "layer"  # "rms": T5, Llama
+    norm_epsilon: float = 1e-5
+    norm_bias: bool = True  # False: ModernBERT
+    norm_offset: float = 0.0  # 1.0: Gemma stores its scales minus one
+    norm_order: str = "pre"  # "post": BERT; "sandwich": Gemma 2
+    parallel: str | None = None  # attention beside the feed-forward: "two_norms" GPT-NeoX, "one_norm" Phi
+    embedding_norm: bool = False  # BERT
+    final_norm: bool = True  # False: BERT
+    first_attn_norm: bool = True  # False: ModernBERT
+    dropout: float = 0.0  # on embeddings and on each residual branch (BERT)
+    final_dropout: float = 0.0  # T5, after the final norm
+    remat: bool = False  # any family: recompute each block's activations in the backward pass
+
+    # Embeddings and positions.
+    embedding_scale: float = 1.0  # BART with scale_embedding, Gemma: hidden_dim ** 0.5
+    num_token_types: int = 0  # BERT: sentences A and B
+    position: str | None = None  # "learned": BERT, GPT-2; "sinusoidal": Marian
+    position_offset: int = 0  # RoBERTa, BART: index of the first position row
+    rotary_theta: float | None = None  # Llama; None: no rotary embedding
+    rotary_local_theta: float | None = None  # Gemma 3: windowed layers
+    rotary_fraction: float = 1.0  # share of each head that rotates (GPT-NeoX)
+    rotary_scaling: tuple | None = None  # ("linear", factor), ("llama3", factor, low, high, length)
+    relative: str | None = None  # "buckets": T5; "buckets_per_layer": umT5
+    relative_buckets: int = 32
+    relative_distance: int = 128
+
+    # Attention.
+    qkv_bias: bool = True  # False: T5, Llama
+    out_bias: bool = True  # False: T5, Llama
+    qk_norm: bool = False  # Qwen3
+    attention_scale: float | None = None  # None: head_dim ** -0.5; 1.0: T5
+    attention_softcap: float | None = None  # Gemma 2
+    attention_dropout: float = 0.0  # on the attention probabilities (BERT)
+    window: int | None = None  # Mistral: keys at a distance below this are seen
+    window_pattern: tuple = (True,)  # repeated over the layers: which are windowed (Gemma 2)
+
+    # Feed-forward.
+    activation: str = "gelu"
+    gated: bool = False  # Llama, T5 v1.1
+    mlp_bias: bool = True  # False: T5, Llama
+    activation_dropout: float = 0.0  # T5, BART
+
+    # Vocabulary head.
+    tie_embeddings: bool = True  # False: T5 v1.1, Llama
+    head_transform: bool = False  # BERT's masked-LM head: dense, activation, norm, before decoding
+    head_transform_bias: bool = True  # False: ModernBERT
+    head_bias: bool = False  # BERT, BART
+    logit_scale: float = 1.0  # T5 v1.0: hidden_dim ** -0.5
+    logit_softcap: float | None = None  # Gemma 2
+
+    # Initial weights.
+    initializer: str = "normal"  # "scaled": GPT-2's residual branches; "fan_in": T5
+    initializer_range: float = 0.02
+
+    # Special tokens, as config.json gives them.
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | tuple | None = None  # several: Llama 3
+    decoder_start_token_id: int | None = None  # T5, BART
+
+    def __post_init__(self):
+        for name in ("rotary_scaling", "window_pattern", "eos_token_id"):  # JSON knows lists only
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_sizes()
+        self._check_switches()
+
+    def _check_sizes(self):
+        optional = ("num_decoder_layers", "num_key_value_heads", "head_dim", "embedding_dim",
+                    "num_distinct_blocks", "window")  # fmt: skip
+        required = ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim",
+                    "max_sequence_length", "relative_buckets", "relative_distance")  # fmt: skip
+        for name in required + optional:
+            value = getattr(self, name)
+            if name in optional and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        if self.head_dim is None and self.hidden_dim % self.num_heads:
+            raise ValueError(
+                f"hidden_dim={self.hidden_dim} is not divisible by num_heads={self.num_heads}: choose a multiple "
+                f"(such as {self.num_heads * max(1, round(self.hidden_dim / self.num_heads))}) or give head_dim."
+            )
+        if self.num_heads % self.resolved_key_value_heads:
+            raise ValueError(
+                f"num_heads={self.num_heads} is not divisible by num_key_value_heads="
+                f"{self.num_key_value_heads}: each key/value head serves the same number of query heads."
+            )
+        if self.num_decoder_layers and self.architecture != "encoder_decoder":
+            raise ValueError(
+                f"num_decoder_layers={self.num_decoder_layers} needs architecture='encoder_decoder', "
+                f"got {self.architecture!r}."
+            )
+        if self.rotary_theta and int(self.resolved_head_dim * self.rotary_fraction) % 2:
+            raise ValueError(
+                f"the rotated part of a head must be even, got head_dim={self.resolved_head_dim} x "
+                f"rotary_fraction={self.rotary_fraction}: change hidden_dim, num_heads or head_dim."
+            )
+
+    def _check_switches(self):
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}.")
+        for name in ("dropout", "final_dropout", "attention_dropout", "activation_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)!r}.")
+        kinds = ("linear", "llama3")
+        if self.rotary_scaling and self.rotary_scaling[0] not in kinds:
+            raise ValueError(f"rotary_scaling must be one of {kinds}, got {self.rotary_scaling[0]!r}.")
+
+    @property
+    def resolved_head_dim(self):
+        """Width of one attention head."""
+        return self.head_dim or self.hidden_dim // self.num_heads
+
+    @property
+    def resolved_key_value_heads(self):
+        """Number of key/value heads."""
+        return self.num_key_value_heads or self.num_heads
+
+    @property
+    def resolved_embedding_dim(self):
+        """Width of the token embeddings."""
+        return self.embedding_dim or self.hidden_dim
+
+    @property
+    def resolved_decoder_layers(self):
+        """Number of layers of the stack that generates; 0 for an encoder."""
+        if self.architecture == "encoder":
+            return 0
+        return self.num_decoder_layers or self.num_layers
+
+    def windowed(self, layer):
+        """Whether this layer sees only `window` neighbours."""
+        return bool(self.window and self.window_pattern[layer % len(self.window_pattern)])
+
+    def to_dict(self):
+        """The shape, and of the rest what differs from the default; JSON types only."""
+        plain = {f.name: f.default for f in dataclasses.fields(self)}
+        values = ((name, getattr(self, name)) for name in plain)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values if v != plain[k]}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The inverse of `to_dict`; an unknown field is an error that lists the near ones."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                import difflib
+
+                near = difflib.get_close_matches(name, known, n=3) or known[:8]
+                raise ValueError(f"Config has no field {name!r}; did you mean one of {near}?")
+        required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
+        if missing := [name for name in required if name not in values]:
+            raise ValueError(f"Config needs {', '.join(missing)}.")
+        return cls(**values)
+
+    def replace(self, **changes):
+        """A copy with some fields changed, validated again."""
+        return dataclasses.replace(self, **changes)

@@ -1,0 +1,107 @@
+"""Masked language modelling: which tokens are hidden, and behind what."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from zoo.data.objectives.base import Objective, check_share
+from zoo.data.rows import Frame
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedLM(Objective):
+    """Predict hidden tokens from both sides: BERT's objective, with masks drawn anew each epoch as RoBERTa's.
+
+    Of a row's C ordinary tokens round(rate C) are chosen, at least one and at most m = ceil(rate sequence_length). A
+    chosen token is replaced by the mask with probability `mask_share`, by a uniformly drawn token with probability
+    `random_share`, else left. Special tokens and padding are never chosen. With `whole_word` all tokens of a word are
+    chosen together, as the tokenizer's `whole_word_starts` tells words: words in random order, passing over those that
+    would exceed round(rate C).
+
+    Rows start with cls (else bos) and every document ends with sep (else eos), where the tokenizer has them.
+
+    x: token_ids, segment_ids, positions (b, sequence_length), mask_positions (b, m) ascending; y, w: (b, m). Places
+    left over have position 0, label 0 and weight 0.
+
+    Sources: Devlin et al. 2018, arXiv 1810.04805, section 3.1 and appendix A.1; Liu et al. 2019, arXiv 1907.11692.
+    """
+
+    rate: float = 0.15
+    mask_share: float = 0.8
+    random_share: float = 0.1
+    whole_word: bool = False
+
+    def check(self):
+        check_share(rate=self.rate)
+        kept = 1 - self.mask_share - self.random_share
+        if min(self.mask_share, self.random_share, kept + 1e-9) < 0:
+            raise ValueError(
+                f"mask_share={self.mask_share} and random_share={self.random_share} must add up to at most 1."
+            )
+        self.need("mask")
+        if self.whole_word and self.tokenizer.word_start_table is None:
+            raise ValueError(
+                "whole_word=True needs tokens that tell where words begin, and these do not: leave it False."
+            )
+
+    @property
+    def frame(self):
+        return Frame(row_start=self.role("cls", "bos"), document_end=self.role("sep", "eos"))
+
+    @property
+    def mask_count(self):
+        """m, the number of places a row has for predictions."""
+        return min(math.ceil(self.rate * self.sequence_length), self.sequence_length - 1)
+
+    def make(self, rows, random):
+        token_ids, t = rows.token_ids, self.sequence_length
+        positions = np.where(self._choose(rows, random), np.arange(t), t)
+        positions = np.sort(positions, axis=1)[:, : self.mask_count]
+        chosen = positions < t
+        positions = np.where(chosen, positions, 0)
+        y = np.where(chosen, np.take_along_axis(token_ids, positions, axis=1), 0)
+
+        draw = random(self.mask_count)
+        drawn = (random(self.mask_count) * self.tokenizer.vocabulary_size).astype("int32")
+        shown = np.where(draw < self.mask_share + self.random_share, drawn, y)
+        shown = np.where(draw < self.mask_share, self.tokenizer.mask_id, shown)
+        masked = token_ids.copy()
+        row, place = np.nonzero(chosen)
+        masked[row, positions[row, place]] = shown[row, place]
+        x = {
+            "token_ids": masked,
+            "segment_ids": rows.segment_ids,
+            "positions": rows.positions,
+            "mask_positions": positions.astype("int32"),
+        }
+        return x, y, chosen.astype("float32")
+
+    def _choose(self, rows, random):
+        """Which tokens are chosen, (b, t) bool."""
+        b, t = rows.token_ids.shape
+        candidate = (rows.segment_ids > 0) & ~self.is_special[rows.token_ids]
+        word = self._words(rows, candidate) if self.whole_word else np.broadcast_to(np.arange(t), (b, t))
+        size = np.bincount((np.arange(b)[:, None] * t + word)[candidate], minlength=b * t).reshape(b, t)
+        order = np.argsort(np.where(size > 0, random(t), 2), axis=1)
+        size = np.take_along_axis(size, order, axis=1)
+        candidates = candidate.sum(axis=1, keepdims=True)
+        wanted = np.minimum(np.maximum(np.round(self.rate * candidates), candidates > 0), self.mask_count)
+        # Words in order while they fit; then those too large for the room left are struck out, and on with the rest.
+        running = size > 0
+        while True:
+            taken = running & (np.cumsum(size * running, axis=1) <= wanted)
+            room = wanted - (size * taken).sum(axis=1, keepdims=True)
+            later = running & ~taken & (size <= room)
+            if not later.any():
+                break
+            running = taken | later
+        chosen = np.zeros((b, t), bool)
+        np.put_along_axis(chosen, order, taken, axis=1)
+        return candidate & np.take_along_axis(chosen, word, axis=1)
+
+    def _words(self, rows, candidate):
+        """The number of the word that a token is in (b, t); words end with their document and at special tokens."""
+        start = self.tokenizer.whole_word_starts(rows.token_ids) | ~candidate
+        start[:, 1:] |= ~candidate[:, :-1] | (rows.segment_ids[:, 1:] != rows.segment_ids[:, :-1])
+        return np.cumsum(start, axis=1) - 1

@@ -1,0 +1,121 @@
+"""From pieces of documents to rows of tokens, and the random numbers of a row. No objective, no file.
+
+`Rows` is what an objective works on; `Frame` says which special tokens stand around documents; `RowRandom` gives each
+row its own generator, so that a row comes out the same alone, in any batch and in any process.
+"""
+
+import dataclasses
+
+import numpy as np
+from numpy.random import Generator, Philox
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """Special tokens set around the text: one at the start of each row, one before and one after each document.
+
+    None = no such token. A document split over rows has its start and end tokens once, where it starts and ends.
+    """
+
+    row_start: int | None = None
+    document_start: int | None = None
+    document_end: int | None = None
+
+    @property
+    def extra(self):
+        """How many tokens a document gains."""
+        return (self.document_start is not None) + (self.document_end is not None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Packed rows: token_ids, segment_ids (0 = padding, 1, 2, … = documents) and positions, all (b, t) int32."""
+
+    token_ids: np.ndarray
+    segment_ids: np.ndarray
+    positions: np.ndarray
+
+    @classmethod
+    def of(cls, batch):
+        """Rows of a dictionary with `token_ids` and `segment_ids` or `padding_mask`, as `Tokenizer.batch` makes it."""
+        known = set(batch) if isinstance(batch, dict) else set()
+        if "token_ids" not in known or not known & {"segment_ids", "padding_mask"}:
+            raise ValueError("An objective takes Rows, or a dictionary of token_ids and segment_ids or padding_mask.")
+        segment_ids = np.asarray(batch.get("segment_ids", batch.get("padding_mask")), "int32")
+        return cls(np.asarray(batch["token_ids"], "int32"), segment_ids, restarted_positions(segment_ids))
+
+
+def restarted_positions(segment_ids):
+    """Positions (b, t) int32 that restart wherever the segment changes."""
+    index = np.arange(segment_ids.shape[1], dtype="int32")
+    change = np.zeros(segment_ids.shape, bool)
+    change[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
+    return index - np.maximum.accumulate(np.where(change, index, 0), axis=1, dtype="int32")
+
+
+class Text:
+    """Documents of a token store in their frame: what a packing cuts into rows.
+
+    Args:
+        tokens: all tokens of the store, 1-D.
+        spans: starts and stops (documents,) of the documents in `tokens`.
+        frame: the special tokens around them.
+        pad: the id that fills places without a token.
+    """
+
+    def __init__(self, tokens, spans, frame, pad):
+        self.tokens, self.frame, self.pad = tokens, frame, pad
+        self.starts, self.stops = spans
+        self.lengths = self.stops - self.starts + frame.extra
+
+    def rows(self, pieces, count, length):
+        """`Rows` (count, length) made of `pieces` (see `Packing.pieces`); rows without a piece are padding."""
+        row, document, start, size = pieces
+        head = int(self.frame.row_start is not None)
+        opens = np.diff(row, prepend=-1) != 0  # a row's first piece
+        first = np.flatnonzero(opens)[np.cumsum(opens) - 1]  # of the row that a piece is in
+        begin = np.cumsum(size) - size
+        inside = np.arange(size.sum()) - np.repeat(begin, size)  # a token's place in its piece
+        place = np.repeat(row * length + begin - begin[first] + head, size) + inside
+
+        token_ids = np.full((count, length), self.pad, "int32")
+        segment_ids, positions = np.zeros_like(token_ids), np.zeros_like(token_ids)
+        token_ids.reshape(-1)[place] = self._gather(document, start, size, inside)
+        segment_ids.reshape(-1)[place] = np.repeat(np.arange(len(row)) - first + 1, size)
+        positions.reshape(-1)[place] = inside + np.repeat(opens * head, size)
+        if head:
+            token_ids[row[opens], 0], segment_ids[row[opens], 0] = self.frame.row_start, 1
+        return Rows(token_ids, segment_ids, positions)
+
+    def _gather(self, document, start, size, inside):
+        before = int(self.frame.document_start is not None)
+        source = np.repeat(self.starts[document] + start - before, size) + inside
+        if not self.frame.extra:
+            return self.tokens[source]
+        low, high = np.repeat(self.starts[document], size), np.repeat(self.stops[document], size)
+        found = self.tokens[np.clip(source, low, high - 1)].astype("int32")
+        if before:
+            found[source < low] = self.frame.document_start
+        if self.frame.document_end is not None:
+            found[source == high] = self.frame.document_end
+        return found
+
+
+class RowRandom:
+    """Uniform random numbers for a batch of rows, row i from its own Philox generator keyed by (seed, epoch, row).
+
+    >>> alone = RowRandom(0, epochs=[3], rows=[7]).random(5)
+    >>> bool((RowRandom(0, epochs=[3, 3], rows=[6, 7]).random(5)[1] == alone[0]).all())
+    True
+    """
+
+    def __init__(self, seed, epochs, rows, stream=0):
+        counters = ([0, 0, int(epoch), int(row)] for epoch, row in zip(epochs, rows))
+        self._generators = [Generator(Philox(key=[seed, stream], counter=counter)) for counter in counters]
+
+    def random(self, count):
+        """(b, count) float64 in [0, 1)."""
+        out = np.empty((len(self._generators), count))
+        for row, generator in zip(out, self._generators):
+            generator.random(out=row)
+        return out

@@ -1,0 +1,1 @@
+"""Generation: the decode loop that CausalLM and Seq2SeqLM share."""

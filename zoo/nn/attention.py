@@ -1,0 +1,171 @@
+"""Attention: many heads over one memory, with whatever mask, bias and cache it is given.
+
+`attend` is the one place that chooses between a backend's fused operation and plain einsums; `Attention` owns the four
+projections. Neither knows how masks and biases come about: masks.py and positions.py make them, once for all layers.
+
+    x ──query──┐                          b batch, t time, s memory, n heads,
+               ├─ attend ── out ──> y     k key/value heads, g = n // k,
+    memory ─key, value (or a cache)       h head width
+"""
+
+import keras
+from keras import ops
+
+from zoo.nn.layers import Norm, dropout, initializer
+from zoo.nn.positions import rotate
+
+MASKED = -1e9  # finite: a row that sees nothing stays a number
+
+
+def fused_pays():
+    """Whether the backend's fused attention beats einsums here: PyTorch always, JAX on an accelerator."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    return backend == "torch"
+
+
+def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, drop=None):
+    """Softmax attention (Vaswani et al. 2017), grouped heads (Ainslie et al. 2023) without repeating keys.
+
+    Args:
+        q: queries (b, t, n, h).
+        k, v: keys and values (b, s, k, h), where k divides n.
+        scale: multiplies the scores.
+        mask: bool, broadcastable to (b, 1, t, s); True where a key is seen.
+        bias: float, broadcastable to (b, n, t, s); added to the scores.
+        causal: each query sees the keys up to its own index (needs t == s).
+        softcap: scores become softcap * tanh(scores / softcap).
+        drop: a function applied to the probabilities.
+
+    Returns:
+        (b, t, n, h), in the dtype of `v`.
+    """
+    if fused_pays() and softcap is None and drop is None:
+        return _fused(q, k, v, scale, mask, bias, causal)
+    b, t, n, h = q.shape
+    s, heads = k.shape[1], k.shape[2]
+    q = ops.reshape(q * ops.cast(scale, q.dtype), (-1, t, heads, n // heads, h))
+    scores = ops.cast(ops.einsum("btkgh,bskh->bkgts", q, k), "float32")
+    if softcap is not None:
+        scores = ops.tanh(scores / softcap) * softcap
+    if bias is not None:
+        bias = ops.reshape(bias, (bias.shape[0], heads, n // heads, *bias.shape[2:]))
+        scores = scores + ops.cast(bias, "float32")
+    seen = _join(mask, causal, t, s)
+    if seen is not None:
+        scores = ops.where(seen[:, :, None], scores, MASKED)
+    weights = ops.cast(ops.softmax(scores, axis=-1), v.dtype)
+    if drop is not None:
+        weights = drop(weights)
+    y = ops.einsum("bkgts,bskh->btkgh", weights, v)
+    return ops.reshape(y, (-1, t, n, h))
+
+
+def _join(mask, causal, t, s):
+    """The mask with causality in it, (b, 1, t, s), or None where everything is seen."""
+    if not causal:
+        return mask
+    lower = ops.arange(t)[:, None] >= ops.arange(s)[None]
+    return lower[None, None] if mask is None else mask & lower
+
+
+def _fused(q, k, v, scale, mask, bias, causal):
+    """Keras's fused operation; a bias absorbs mask and causality, since PyTorch takes one or the other."""
+    if bias is not None:
+        seen = _join(mask, causal, q.shape[1], k.shape[1])
+        bias = bias if seen is None else ops.where(seen, bias, ops.cast(MASKED, bias.dtype))
+        mask, causal = None, False
+    # `None` would make PyTorch probe its kernels in Python on each call; it runs the fused one all the same.
+    flash = False if keras.backend.backend() == "torch" else None
+    return ops.dot_product_attention(
+        q, k, v, bias=bias, mask=mask, scale=scale, is_causal=causal, flash_attention=flash
+    )
+
+
+class Attention(keras.layers.Layer):
+    """Multi-head attention of a sequence over itself, or over a memory (`cross=True`).
+
+    Args:
+        config: `Config`.
+        cross: attend over `memory`; keys are then not rotated.
+        branches: number of residual branches of the model, for the initial scale of `out`.
+    """
+
+    def __init__(self, config, cross=False, branches=0, **kwargs):
+        super().__init__(**kwargs)
+        self.heads, self.groups = config.num_heads, config.resolved_key_value_heads
+        self.width, self.cross = config.resolved_head_dim, cross
+        self.scale = self.width**-0.5 if config.attention_scale is None else config.attention_scale
+        self.softcap, self.rate = config.attention_softcap, config.attention_dropout
+        self.rotary_fraction = config.rotary_fraction
+        self.config, self.branches = config, branches
+
+    def build(self, shape):
+        config, d = self.config, shape[-1]
+        # T5 folds the scale of the scores into the initial queries.
+        q_fan = d if config.attention_scale is None else d * self.width
+        self.query = self._dense("query", d, self.heads * self.width, config.qkv_bias, q_fan)
+        self.key = self._dense("key", d, self.groups * self.width, config.qkv_bias, d)
+        self.value = self._dense("value", d, self.groups * self.width, config.qkv_bias, d)
+        inner = self.heads * self.width
+        self.out = self._dense("out", inner, d, config.out_bias, inner, self.branches)
+        if config.qk_norm:
+            self.query_norm = Norm(config, name="query_norm", dtype=self.dtype_policy)
+            self.key_norm = Norm(config, name="key_norm", dtype=self.dtype_policy)
+            self.query_norm.build((self.width,))
+            self.key_norm.build((self.width,))
+
+    def _dense(self, name, inputs, units, bias, fan_in, branches=0):
+        init = initializer(self.config, fan_in, branches)
+        layer = keras.layers.Dense(
+            units, use_bias=bias, kernel_initializer=init, name=name, dtype=self.dtype_policy
+        )
+        layer.build((None, inputs))
+        return layer
+
+    def keys_values(self, memory, rotary=None):
+        """Keys and values of a memory (b, s, d): two tensors (b, s, k, h)."""
+        s = memory.shape[1]
+        k = ops.reshape(self.key(memory), (-1, s, self.groups, self.width))
+        v = ops.reshape(self.value(memory), (-1, s, self.groups, self.width))
+        if self.config.qk_norm:
+            k = self.key_norm(k)
+        return (k if rotary is None else rotate(k, *rotary)), v
+
+    def call(self, x, memory=None, seen=None, bias=None, rotary=None, cache=None, causal=False, index=None,
+             seeds=None):  # fmt: skip
+        """Attends (b, t, d) over itself, over `memory` (b, s, d), or over a `cache` of keys and values.
+
+        `seen` is the mask of `attend` (a Keras layer treats an argument called mask as its own).
+        A self-attention `cache` (two tensors (b, slots, k, h)) is written from slot `index` on and returned beside the
+        output; a cross-attention cache holds the memory's keys and values for good. `seeds` turns dropout on.
+        """
+        t = x.shape[1]
+        q = ops.reshape(self.query(x), (-1, t, self.heads, self.width))
+        if self.config.qk_norm:
+            q = self.query_norm(q)
+        if rotary is not None:
+            q = rotate(q, *rotary)
+        if self.cross:
+            k, v = self.keys_values(memory) if cache is None else cache
+        else:
+            k, v = self.keys_values(x, rotary)
+            if cache is not None:
+                cache = tuple(_write(old, new, index) for old, new in zip(cache, (k, v)))
+                if not causal:  # a causal pass from slot 0 sees just what it has computed
+                    k, v = cache
+        drop = None
+        if seeds is not None and self.rate:
+            drop = lambda weights: dropout(weights, self.rate, seeds)  # noqa: E731
+        y = attend(q, k, v, self.scale, seen, bias, causal, self.softcap, drop)
+        y = self.out(ops.reshape(y, (-1, t, self.heads * self.width)))
+        return y if cache is None or self.cross else (y, cache)
+
+
+def _write(cache, new, index):
+    """Puts (b, t, k, h) into (b, slots, k, h) from slot `index` on."""
+    new = ops.cast(new, cache.dtype)
+    return ops.slice_update(cache, (0, index, 0, 0), new)

@@ -1,0 +1,92 @@
+"""The weight holders: dense, embedding, norm, dropout; nothing here knows where in a model it stands.
+
+Every matrix is a two-dimensional Keras `Dense` or `Embedding`, so LoRA, quantisation, sharding and weight decay all
+see one shape under one name.
+"""
+
+import random
+
+import keras
+from keras import ops
+
+_ACTIVATIONS = {
+    "gelu": lambda x: ops.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
+    "relu": ops.relu,
+    "silu": ops.silu,
+}
+
+
+def activation(name):
+    """The function behind a Config's `activation`."""
+    return _ACTIVATIONS[name]
+
+
+def initializer(config, fan_in, branches=0):
+    """The initial distribution of a matrix.
+
+    "normal" is BERT's (stddev 0.02); "scaled" is GPT-2's, where the outputs of the model's residual `branches` shrink by
+    the square root of their number (Radford et al. 2019, section 2.3); "fan_in" is T5's (variance 1 / fan_in, Mesh
+    TensorFlow).
+    """
+    stddev = config.initializer_range
+    if config.initializer == "scaled" and branches:
+        stddev /= branches**0.5
+    if config.initializer == "fan_in":
+        stddev = fan_in**-0.5
+    return keras.initializers.RandomNormal(stddev=stddev, seed=random.randint(1, 2**31 - 1))
+
+
+class Embedding(keras.layers.ReversibleEmbedding):
+    """Rows of a table by index, or `reverse=True`: vectors to one logit a row.
+
+    TensorFlow's gradient of a gather is a list of rows that Keras optimizers do not sum, so a token that occurs twice
+    in a batch is trained wrong; there the gather goes through a dense product.
+    """
+
+    def __init__(self, rows, width, init, **kwargs):
+        super().__init__(rows, width, embeddings_initializer=init, **kwargs)
+
+    def call(self, inputs, reverse=False):
+        if reverse or keras.backend.backend() != "tensorflow":
+            return super().call(inputs, reverse=reverse)
+        rows = ops.take(self.embeddings * 1.0, inputs, axis=0)
+        return ops.cast(rows, self.compute_dtype)
+
+
+class Norm(keras.layers.Layer):
+    """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang & Sennrich 2019) over the last axis, computed in float32."""
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        self.kind, self.epsilon, self.offset = config.norm, config.norm_epsilon, config.norm_offset
+        self.has_bias = config.norm == "layer" and config.norm_bias
+
+    def build(self, shape):
+        start = "zeros" if self.offset == 1.0 else "ones"
+        self.scale = self.add_weight(name="scale", shape=shape[-1:], initializer=start, autocast=False)
+        self.bias = None
+        if self.has_bias:
+            self.bias = self.add_weight(name="bias", shape=shape[-1:], initializer="zeros", autocast=False)
+
+    def call(self, x):
+        scale = self.scale + self.offset if self.offset else self.scale
+        if self.kind == "rms":
+            return ops.rms_normalization(x, scale, axis=-1, epsilon=self.epsilon)
+        return ops.layer_normalization(x, scale, self.bias, axis=-1, epsilon=self.epsilon)
+
+
+def seed_generator():
+    """A seed generator with an explicit seed, so that its state is all there is to save and restore.
+
+    Make it in `build`: only there does its variable get a path of its own.
+    """
+    return keras.random.SeedGenerator(random.randint(1, 2**31 - 1), name="seeds")
+
+
+def dropout(x, rate, seeds):
+    """Dropout (Srivastava et al. 2014) as a function: a layer would cost a call even where it does nothing.
+
+    `seeds` is None outside training.
+    """
+    return x if seeds is None or not rate else keras.random.dropout(x, rate, seed=seeds)

@@ -1,0 +1,190 @@
+"""Presets: a name, a directory or a Hub repository -> files, and files -> a family, its `Config` and its weights.
+
+A preset is a Hugging Face checkpoint, both when read and when written. `huggingface_hub` downloads, so its cache and
+HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN work as usual. This module knows no backend: weights leave and enter as numpy.
+"""
+
+import dataclasses
+import difflib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from zoo import families, weights
+from zoo.checkpoint import Checkpoint, read_json, write, write_text
+from zoo.config import Config
+
+_TEXT_FILES = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+               "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.spm", "spiece.model",
+               "sentencepiece*.model"]  # fmt: skip
+_SAFE_FILES = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+_PICKLE_FILES = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
+_HUB = "hf://"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A checkpoint that has a short name."""
+
+    name: str
+    family: str
+    source: str
+    parameters: str
+
+
+def presets():
+    """What `from_preset` knows by name: name -> `Preset`, with family, source and number of parameters.
+
+    >>> from zoo.pretrained import presets
+    >>> presets()["gpt2"]
+    Preset(name='gpt2', family='gpt2', source='hf://openai-community/gpt2', parameters='124M')
+    """
+    return {
+        name: Preset(name, family.name, _HUB + repository, size)
+        for family in families.families().values()
+        for name, (repository, size) in family.presets.items()
+    }
+
+
+def resolve(preset, revision=None, weights=True):
+    """The local directory of a preset, downloaded if need be.
+
+    Args:
+        preset: a local directory, "hf://owner/repo[@revision]", or a name of `presets()`; tried in this order.
+        revision: branch, tag or commit of a Hub repository.
+        weights: False to leave out the weights, which are most of the bytes.
+
+    Raises:
+        ValueError: nothing is there; the message says what was tried.
+    """
+    preset = os.fspath(preset)
+    if (Path(preset) / "config.json").is_file():
+        return Path(preset)
+    if preset.startswith(_HUB):
+        return _download(preset, revision, weights)
+    if preset in presets():
+        return _download(presets()[preset].source, revision, weights)
+    tried = f"{Path(preset).absolute()} " + ("has no config.json" if Path(preset).is_dir() else "is no directory")
+    near = difflib.get_close_matches(preset, presets(), n=3) or [*presets()][:6]
+    hub = f" For a repository on the Hub write hf://{preset}." if preset.count("/") == 1 and preset[0].isalnum() else ""
+    raise ValueError(f"No preset {preset!r}: {tried}, and no preset has that name (near: {', '.join(near)}).{hub}")
+
+
+def _download(address, revision, weights):
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    repository, _, tag = address.removeprefix(_HUB).partition("@")
+    revision = revision or tag or None
+
+    def fetch(patterns):
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+
+    try:
+        directory = fetch(_TEXT_FILES + (_SAFE_FILES if weights else []))
+        if weights and not any(directory.glob("model*.safetensors")):
+            directory = fetch(_TEXT_FILES + _PICKLE_FILES)
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+        offline = " with HF_HUB_OFFLINE set" if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise ValueError(
+            f"No preset {address!r}: tried revision {revision or 'main'} of {repository} at {endpoint}{offline}, and "
+            f"the Hub's cache: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        ) from None
+    if not (directory / "config.json").is_file():
+        raise ValueError(f"{address!r} has no config.json, so it is no model that can be read.")
+    return directory
+
+
+def read(path):
+    """The family, its `Config` and the whole config.json of a preset's directory.
+
+    Raises:
+        ValueError: no config.json, or a value in it that is not supported; the message names file, key and value.
+    """
+    file = Path(path) / "config.json"
+    hf = read_json(file)
+    try:
+        if "model_type" not in hf:
+            raise ValueError("there is no model_type.")
+        if hf.get("quantization_config"):
+            raise ValueError(f"quantization_config={hf['quantization_config']!r}: only plain weights are read.")
+        family = families.by_model_type(hf["model_type"])
+        return family, Config.from_dict(family.read(hf)), hf
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def task_of(hf_config):
+    """Name of the task whose class a config.json asks for, such as "CausalLM"; None where it does not say."""
+    return families.by_model_type(hf_config.get("model_type")).task_of(hf_config)
+
+
+def has_tokenizer(path):
+    """Whether a directory holds any of the files that `zoo.Tokenizer` reads."""
+    names = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+    return any((Path(path) / name).is_file() for name in names)
+
+
+def load_weights(path, family, config, targets):
+    """Streams a preset's weights into a model; see `zoo.weights.load`.
+
+    Args:
+        path: a preset's directory.
+        family, config: what `read` returned.
+        targets: our name -> (shape, assign).
+    """
+    return weights.load(
+        Checkpoint(path), family.table(config), targets, prefix=family.prefix, ignore=family.ignore,
+        optional=family.optional, source=str(path),
+    )  # fmt: skip
+
+
+def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, max_shard_size=5_000_000_000, extra=None):
+    """Writes a preset that `transformers` opens; an interrupted save leaves an older preset as it was.
+
+    Args:
+        directory: where to; made if it is not there. Files that are no part of a preset are left alone.
+        family, config: of the model.
+        task: name of the task, "Backbone" without a head.
+        arrays: our name -> array, or a function without arguments that returns it.
+        tokenizer: anything with `save(directory)`.
+        dtype: dtype to store, such as "bfloat16"; None keeps the arrays' own.
+        max_shard_size: bytes of one file of weights.
+        extra: further keys for the config.json, such as `id2label`.
+
+    Raises:
+        ValueError: a model that the family's config.json or tensor names cannot express; nothing is written then.
+    """
+    directory = Path(directory)
+    first = next(iter(arrays.values()))
+    dtype = np.dtype(dtype) if dtype else np.asarray(first() if callable(first) else first).dtype
+    hf = {**family.write(config, task, dtype.name), **(extra or {})}
+    strip = f"{family.prefix}." if task == "Backbone" else ""
+    tensors = ((name.removeprefix(strip), x) for name, x in weights.theirs(family.table(config), arrays, dtype))
+    directory.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.absolute().parent))
+    try:
+        write(staged, tensors, max_shard_size)
+        if tokenizer is not None:
+            tokenizer.save(staged)
+        write_text(staged / "config.json", json.dumps(hf, indent=2, sort_keys=True) + "\n")
+        _publish(staged, directory)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _publish(staged, directory):
+    """Moves finished files in, config.json last, and removes older weights that would be read in their place."""
+    new = {path.name for path in staged.iterdir()}
+    for name in sorted(new - {"config.json"}):
+        os.replace(staged / name, directory / name)
+    for pattern in _SAFE_FILES + _PICKLE_FILES:
+        for path in directory.glob(pattern):
+            if path.name not in new:
+                path.unlink()
+    os.replace(staged / "config.json", directory / "config.json")

@@ -1,0 +1,64 @@
+"""Seq2SeqLM: one text from another."""
+
+import keras
+import numpy as np
+
+from zoo.generation.text import Generation
+from zoo.tasks.task import Task
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Seq2SeqLM(Generation, Task):
+    """An encoder-decoder with a vocabulary head (Raffel et al. 2020; Lewis et al. 2020).
+
+    Called on the batch dictionary with `token_ids` (b, t) and `decoder_token_ids` (b, u); returns logits
+    (b, u, vocabulary_size), float32. `fit(sources, targets)` takes texts.
+
+    Args:
+        backbone: an encoder-decoder `Backbone`.
+        tokenizer: a `Tokenizer`, for raw text.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from zoo import Seq2SeqLM, T5Backbone
+
+    lm = Seq2SeqLM(T5Backbone(vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=16, intermediate_dim=32,
+                              decoder_start_token_id=0))
+    lm({"token_ids": np.array([[5, 6, 1]]), "decoder_token_ids": np.array([[0, 8]])}).shape  # (1, 2, 100)
+    ```
+    """
+
+    architectures = ("encoder_decoder",)
+    default_name = "seq2seq_lm"
+
+    def call(self, inputs, training=False):
+        return self.head(self.backbone(inputs, training=training))
+
+    @property
+    def start_id(self):
+        """The token that begins every target."""
+        for value in (self.config.decoder_start_token_id, self.config.bos_token_id, self.config.pad_token_id):
+            if value is not None:
+                return value
+        raise ValueError("The config has no decoder_start_token_id: build the backbone with one.")
+
+    def prepare(self, x, y=None):
+        """Source and target texts to (x, labels, weights): the decoder reads the labels moved right by one."""
+        if isinstance(x, dict) or y is None:
+            raise ValueError("Seq2SeqLM needs targets: fit(sources, targets) with two lists of texts, or labels y.")
+        sources, targets = ([v] if isinstance(v, str) else list(v) for v in (x, y))
+        if len(sources) != len(targets):
+            raise ValueError(f"{len(sources)} sources do not go with {len(targets)} targets.")
+        x, y = self.inputs_of(sources), self.tokenized(targets)
+        labels, mask = y["token_ids"], y["padding_mask"]
+        start = np.full_like(labels[:, :1], self.start_id)
+        x["decoder_token_ids"] = np.concatenate([start, labels[:, :-1]], axis=1)
+        return x, labels, mask.astype("float32")
+
+    def inputs_of(self, x):
+        """Source texts to encoder inputs; a whole dictionary is checked."""
+        if isinstance(x, dict):
+            return super().inputs_of(x)
+        return self.tokenized([x] if isinstance(x, str) else list(x))

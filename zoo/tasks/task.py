@@ -1,0 +1,203 @@
+"""What all tasks share: raw text or arrays into Keras's loop, compile defaults, presets and saving.
+
+A task is a plain `keras.Model`. It knows the batch dictionary and the tokenizer's methods, no family and no file.
+"""
+
+import keras
+import numpy as np
+
+from zoo import families, pretrained
+from zoo.backbone import arrays, backbone_class, family_of, targets
+from zoo.batch import check_batch
+from zoo.nn.head import Head
+from zoo.tokenizers import Tokenizer
+
+
+def is_text(x):
+    """Whether x is a string, or a list, tuple or array of strings."""
+    if isinstance(x, str):
+        return True
+    if isinstance(x, np.ndarray):
+        return x.dtype.kind == "U" or (x.dtype == object and x.size > 0 and isinstance(x.flat[0], str))
+    return isinstance(x, (list, tuple)) and len(x) > 0 and all(isinstance(t, str) for t in x)
+
+
+class Task(keras.Model):
+    """Base of the task models.
+
+    Args:
+        backbone: a `Backbone` of a shape that the task can use.
+        tokenizer: a `Tokenizer`, needed for raw text only.
+        name: name of the model.
+    """
+
+    architectures = ()  # the backbone shapes it can use
+
+    def __init__(self, backbone, tokenizer=None, *, name=None, trainable=True):
+        super().__init__(name=name or self.default_name, dtype=backbone.dtype_policy, trainable=trainable)
+        kind = type(self).__name__
+        if backbone.config.architecture not in self.architectures:
+            raise ValueError(
+                f"{kind} needs a backbone that is an {' or '.join(self.architectures)}; "
+                f"{type(backbone).__name__} is an {backbone.config.architecture}."
+            )
+        if tokenizer is not None and tokenizer.vocabulary_size > backbone.config.vocabulary_size:
+            raise ValueError(
+                f"The tokenizer has {tokenizer.vocabulary_size} tokens, the backbone "
+                f"vocabulary_size={backbone.config.vocabulary_size}: build the backbone for this tokenizer."
+            )
+        self.backbone, self.tokenizer = backbone, tokenizer
+        self.head = self.make_head()
+        self.build()
+        self.compile()
+
+    def make_head(self):
+        """The layer on top of the backbone: the vocabulary head, where a task does not say otherwise."""
+        return Head(self.config, self.backbone.token, name="head", dtype=self.dtype_policy)
+
+    def build(self, input_shape=None):
+        """Creates the head's variables, under the task's own path."""
+        self.head.build((None, None, self.config.hidden_dim))
+        self.built = True
+
+    @property
+    def config(self):
+        """The backbone's `Config`."""
+        return self.backbone.config
+
+    def __call__(self, inputs, **kwargs):
+        check_batch(inputs, self.config)
+        return super().__call__(inputs, **kwargs)
+
+    def compile(self, optimizer="auto", loss="auto", *, weighted_metrics="auto", **kwargs):
+        """Keras's compile with defaults: AdamW at 5e-5 with no decay on biases and norms, weighted cross-entropy over the
+        valid labels alone, accuracy."""
+        if optimizer == "auto":
+            optimizer = keras.optimizers.AdamW(5e-5, weight_decay=0.01, name="adamw")
+            optimizer.exclude_from_weight_decay(var_names=["bias", "scale"])
+        if loss == "auto":
+            # Keras's default divides by padding too.
+            loss = keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, reduction="mean_with_sample_weight", name="loss"
+            )
+        if weighted_metrics == "auto":
+            weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+
+    def compile_from_config(self, config):
+        """Called by `keras.models.load_model`, which leaves this to models that override `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if y is not None and hasattr(y, "shape"):
+            expected = tuple(y_pred.shape[:-1])
+            known = [(a, b) for a, b in zip(y.shape, expected) if a is not None and b is not None]
+            if len(y.shape) != len(expected) or any(a != b for a, b in known):
+                raise ValueError(f"Labels have shape {tuple(y.shape)}, but {type(self).__name__} predicts {expected}.")
+        return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+
+    def prepare(self, x, y=None):
+        """Text, or a dictionary, to the model's (x, y, sample_weight); what a task adds to its base."""
+        raise NotImplementedError
+
+    def fit(self, x=None, y=None, *, sample_weight=None, validation_data=None, **kwargs):
+        """Keras's fit; `x` may also be raw text, and so may `validation_data`.
+
+        One row a text, padded to the longest. Packed rows and fresh masks each epoch come from `zoo.data.pretraining`.
+        """
+        x, y, sample_weight = self._prepared(x, y, sample_weight)
+        if isinstance(validation_data, (tuple, list)) and not is_text(validation_data):
+            validation_data = self._prepared(*validation_data)
+        elif is_text(validation_data):
+            validation_data = self._prepared(validation_data)
+        return super().fit(x, y, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
+
+    def evaluate(self, x=None, y=None, *, sample_weight=None, **kwargs):
+        """Keras's evaluate; `x` may also be raw text."""
+        x, y, sample_weight = self._prepared(x, y, sample_weight)
+        return super().evaluate(x, y, sample_weight=sample_weight, **kwargs)
+
+    def predict(self, x, **kwargs):
+        """Keras's predict: logits for raw text or the batch dictionary."""
+        return super().predict(self.inputs_of(x), **kwargs)
+
+    def _prepared(self, x, y=None, sample_weight=None):
+        if not is_text(x) and not isinstance(x, dict):
+            return x, y, sample_weight  # a loader, a dataset, or nothing
+        if isinstance(x, dict) and y is not None:
+            x = self.inputs_of(x)
+            self._check_labels(y)
+            return x, y, sample_weight
+        x, y, weight = self.prepare(x, y)
+        check_batch(x, self.config)
+        return x, y, weight if sample_weight is None else weight * sample_weight
+
+    def _check_labels(self, y):
+        size = self.config.vocabulary_size
+        if isinstance(y, np.ndarray) and y.size and (y.min() < 0 or y.max() >= size):
+            raise ValueError(
+                f"Labels run from {y.min()} to {y.max()}, the vocabulary from 0 to {size - 1}: "
+                "give ignored places weight 0 and any valid label."
+            )
+
+    def inputs_of(self, x):
+        """Raw text to the batch dictionary; a dictionary is checked and passed on."""
+        if is_text(x):
+            x = self.tokenized([x] if isinstance(x, str) else list(x))
+        if isinstance(x, dict):
+            x = {k: np.asarray(v) if isinstance(v, list) else v for k, v in x.items()}
+            check_batch(x, self.config)
+        return x
+
+    def tokenized(self, texts, **kwargs):
+        """Texts to `token_ids` and `padding_mask`, cut at the model's positions."""
+        if self.tokenizer is None:
+            raise ValueError(
+                f"This {type(self).__name__} has no tokenizer, so it takes no text: "
+                "give it one, or the dictionary {'token_ids': ids}."
+            )
+        limit = self.config.max_sequence_length if self.config.position == "learned" else None
+        return self.tokenizer.batch(texts, max_length=limit, **kwargs)
+
+    @classmethod
+    def from_preset(cls, preset, *, dtype=None, load_weights=True, tokenizer=None, **fields):
+        """Loads a task model with its tokenizer from a Hugging Face checkpoint; see `Backbone.from_preset`.
+
+        A head that the checkpoint does not hold stays random, with a warning that names its weights.
+        """
+        path = pretrained.resolve(preset)
+        family, config, _ = pretrained.read(path)
+        backbone = backbone_class(family)(config, dtype=dtype, **fields)
+        if tokenizer is None and pretrained.has_tokenizer(path):
+            tokenizer = Tokenizer.from_preset(path)
+        task = cls(backbone, tokenizer)
+        if load_weights:
+            pretrained.load_weights(path, family, backbone.config, targets(task))
+        return task
+
+    def save_to_preset(self, directory, dtype=None):
+        """Writes config.json, model.safetensors and the tokenizer's files, for `from_preset` and `transformers` alike."""
+        family = families.by_name(family_of(self.backbone))
+        pretrained.save(directory, family, self.config, type(self).__name__, arrays(self), tokenizer=self.tokenizer,
+                     dtype=dtype)  # fmt: skip
+
+    def get_config(self):
+        return {"name": self.name, "trainable": self.trainable,
+                "backbone": keras.saving.serialize_keras_object(self.backbone)}  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        backbone = keras.saving.deserialize_keras_object(config.pop("backbone"))
+        return cls(backbone, **config)
+
+    def save_assets(self, directory):
+        """Called by `model.save`: the tokenizer travels in the `.keras` file."""
+        if self.tokenizer is not None:
+            self.tokenizer.save(directory)
+
+    def load_assets(self, directory):
+        """Called by `keras.models.load_model`."""
+        if pretrained.has_tokenizer(directory):
+            self.tokenizer = Tokenizer.from_preset(directory)

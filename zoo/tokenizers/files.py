@@ -1,0 +1,210 @@
+"""The files of a tokenizer: read from whatever a repository holds, written so that `transformers` reads the same ids.
+
+Special tokens come from the files: `special_tokens_map.json` and `tokenizer_config.json` first, then the ids in
+`config.json`, then the vocabulary file itself; only what none of them says is taken from the usual names. It knows file
+formats and which family surrounds its texts with which tokens, nothing else of models.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from zoo.checkpoint import read_json, write_text
+from zoo.tokenizers import sentencepiece
+from zoo.tokenizers.templates import ROLES, complete, post_processor, special_token
+
+_USUAL = {"pad": ("[PAD]", "<pad>"), "unk": ("[UNK]", "<unk>"), "cls": ("[CLS]", "<cls>"), "sep": ("[SEP]", "<sep>"),
+          "mask": ("[MASK]", "<mask>"), "bos": ("<s>", "<bos>", "<|endoftext|>"),
+          "eos": ("</s>", "<eos>", "<|endoftext|>")}  # fmt: skip
+_BERT = ("bert", "electra", "distilbert", "mobilebert", "albert", "deberta", "debertav2", "nomicbert")
+_TEMPLATES = {
+    **dict.fromkeys(_BERT, "bert"),
+    **dict.fromkeys(("roberta", "xlmroberta", "bart", "mpnet", "longformer"), "roberta"),
+    **dict.fromkeys(("t5", "mt5", "umt5", "longt5"), "t5"),
+    **dict.fromkeys(("llama", "mistral", "gemma", "gemma2"), "bos"),
+}
+# Their vocabulary files alone do not say how to cut a text, or number tokens otherwise than the files do.
+_NEED_TOKENIZER_JSON = (
+    "camembert", "xlnet", "mbart", "mbart50", "nllb", "m2m100", "pegasus", "barthez", "xglm", "marian", "bertjapanese",
+    "phobert", "bertweet", "clip", "openaigpt", "ctrl", "xlm", "herbert", "qwen2", "qwen3", "whisper",
+)  # fmt: skip
+_KEPT = ("model_max_length", "padding_side", "chat_template")  # settings that are ours only to pass on
+
+
+def read(directory):
+    """The tokenizer in a local directory.
+
+    Returns:
+        (Rust tokenizer, dictionary role -> token, dictionary of settings to pass on).
+
+    Raises:
+        ValueError: files that are missing, damaged, or contradict each other.
+    """
+    directory = Path(directory)
+    config, settings, special_map, added = (
+        read_json(directory / name) if (directory / name).is_file() else {}
+        for name in ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    )
+    family = _family(config, settings)
+    names, build = _find(directory)
+    if names != ("tokenizer.json",) and family in _NEED_TOKENIZER_JSON:
+        raise ValueError(f"{directory} has {names[0]}, but a {family} tokenizer can be read from tokenizer.json only: "
+                         "load it with transformers and save it again.")  # fmt: skip
+    backend, found = build(*(directory / name for name in names), family, settings)
+    declared = _declared(settings, special_map)
+    template = _TEMPLATES.get(family, "bert" if names == ("vocab.txt",) else None)
+    if names != ("tokenizer.json",):
+        _add_tokens(backend, directory, settings, special_map, added)
+        if template in (None, "bos"):
+            ends = [end for end in ("bos", "eos") if settings.get(f"add_{end}_token", end == template)]
+            template = {"eos": "t5"}.get("_".join(ends), "_".join(ends) or None)
+    roles = complete(_roles(backend, declared, config, found, names), template)
+    missing = [token for token in roles.values() if token not in _specials(backend)]
+    # RoBERTa's mask stands for a word with its space, unless a file describes it.
+    left_space = template == "roberta" and names != ("vocab.txt",)
+    described = {token.content: token for token in declared.values() if isinstance(token, AddedToken)}
+    backend.add_special_tokens([
+        described.get(token) or special_token(token, "mask" if token == roles.get("mask") else None, left_space)
+        for token in dict.fromkeys(missing)
+    ])  # fmt: skip
+    if template and backend.post_processor is None:
+        backend.post_processor = post_processor(template, roles, backend.token_to_id)
+    return backend, roles, {key: settings[key] for key in _KEPT if settings.get(key) is not None}
+
+
+def write(directory, backend, roles, settings):
+    """Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json`, each whole or not at all."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    special = {f"{role}_token": token for role, token in roles.items()}
+    # This class name makes transformers take tokenizer.json as it is, whatever the family.
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | special | settings
+    for name, content in (("tokenizer_config.json", config), ("special_tokens_map.json", special)):
+        write_text(directory / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(directory / "tokenizer.json", backend.to_str(pretty=True))
+
+
+def _find(directory):
+    """The names of the files to read, and the function that does."""
+    for names, build in _BUILDERS.items():
+        if all((directory / name).is_file() for name in names):
+            return names, build
+    found = [name for names in _BUILDERS for name in names if (directory / name).is_file()]
+    raise ValueError(
+        f"{directory} holds no whole tokenizer: it needs {', or '.join(' with '.join(names) for names in _BUILDERS)}; "
+        f"of these it has {' and '.join(found) or 'none'}."
+    )
+
+
+def _family(config, settings):
+    """The model type in lower case without dashes; the tokenizer's class knows it better than the model's."""
+    name = str(settings.get("tokenizer_class") or config.get("tokenizer_class") or "")
+    name = re.sub(r"Tokenizer(Fast)?$", "", name)
+    if name in ("", "PreTrained", "TokenizersBackend"):
+        name = str(config.get("model_type") or "")
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def _token(value):
+    """A token as files write it: a string, or a dictionary of an `AddedToken`'s fields."""
+    if isinstance(value, dict):
+        fields = {key: bool(value.get(key)) for key in ("lstrip", "rstrip", "single_word", "normalized")}
+        return AddedToken(str(value.get("content")), special=bool(value.get("special", True)), **fields)
+    return value
+
+
+def _declared(settings, special_map):
+    """Role -> token, or None where a file says there is none."""
+    sources = special_map, settings
+    return {role: _token(next(source[key] for source in sources if key in source))
+            for role in ROLES if any((key := f"{role}_token") in source for source in sources)}  # fmt: skip
+
+
+def _roles(backend, declared, config, found, names):
+    """Role -> token, each from the first that says something: a declaration, config.json, the file, the usual names."""
+    known = _specials(backend) if names == ("tokenizer.json",) else backend.get_vocab()
+    roles = {}
+    for role in ROLES:
+        number = config.get(f"{role}_token_id")
+        number = number[0] if isinstance(number, list) and number else number
+        if role in declared:
+            token = declared[role]
+            roles[role] = token.content if isinstance(token, AddedToken) else token
+        elif isinstance(number, int) and number >= 0 and (token := backend.id_to_token(number)) is not None:
+            roles[role] = token
+        else:
+            roles[role] = found.get(role) or next((token for token in _USUAL[role] if token in known), None)
+    return roles
+
+
+def _specials(backend):
+    return {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+
+
+def _add_tokens(backend, directory, settings, special_map, added):
+    """Tokens beyond the vocabulary file, under the ids that the files give them."""
+    numbered = {int(i): _token(token) for i, token in settings.get("added_tokens_decoder", {}).items()}
+    numbered |= {i: AddedToken(token, normalized=False) for token, i in added.items() if i not in numbered}
+    for i, token in sorted(numbered.items()):
+        backend.add_special_tokens([token]) if token.special else backend.add_tokens([token])
+        if backend.token_to_id(token.content) != i:
+            raise ValueError(f"The files of {directory} disagree: the added token {token.content!r} should have id "
+                             f"{i}, the vocabulary gives it {backend.token_to_id(token.content)}.")  # fmt: skip
+    for source in (special_map, settings):
+        for key in ("additional_special_tokens", "extra_special_tokens"):
+            more = source.get(key) or []
+            more = [_token(token) for token in (more.values() if isinstance(more, dict) else more)]
+            backend.add_special_tokens([special_token(t) if isinstance(t, str) else t for t in more])
+
+
+def _from_json(path, family, settings):
+    try:
+        backend = Tokenizer.from_file(str(path))
+    except Exception as error:  # the package raises a bare Exception for whatever is wrong in the file
+        raise ValueError(f"{path} is not a tokenizer the `tokenizers` package can read: {error}.") from None
+    processor = json.loads(path.read_text(encoding="utf-8")).get("post_processor") or {}
+    return backend, {role: processor[role][0] for role in ("cls", "sep") if role in processor}
+
+
+def _from_wordpiece(path, family, settings):
+    """BERT's `vocab.txt`; where nothing says `do_lower_case`, a vocabulary without capitals lower-cases."""
+    tokens = path.read_text(encoding="utf-8").split("\n")
+    tokens = [token.rstrip("\r") for token in (tokens[:-1] if tokens[-1] == "" else tokens)]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    unk = _token(settings.get("unk_token")) or "[UNK]"
+    cased = any(token != token.lower() for token in tokens if not re.fullmatch(r"[\[<].*[\]>]", token))
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token=str(getattr(unk, "content", unk))))
+    backend.normalizer = normalizers.BertNormalizer(
+        lowercase=bool(settings.get("do_lower_case", not cased)), strip_accents=settings.get("strip_accents"),
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+    )  # fmt: skip
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    return backend, {}
+
+
+def _from_bpe(vocabulary, merges, family, settings):
+    """GPT-2's byte-level BPE, in its own file names or those of `transformers`."""
+    try:
+        model = models.BPE.from_file(str(vocabulary), str(merges))
+    except Exception as error:
+        raise ValueError(f"{vocabulary} and {merges.name} are not a byte-pair encoding: {error}.") from None
+    backend = Tokenizer(model)
+    prefix = bool(settings.get("add_prefix_space", False))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    backend.decoder = decoders.ByteLevel()
+    return backend, {}
+
+
+_BUILDERS = {
+    ("tokenizer.json",): _from_json,
+    ("spiece.model",): sentencepiece.read,
+    ("sentencepiece.bpe.model",): sentencepiece.read,
+    ("tokenizer.model",): sentencepiece.read,
+    ("spm.model",): sentencepiece.read,
+    ("vocab.txt",): _from_wordpiece,
+    ("vocab.json", "merges.txt"): _from_bpe,
+    ("encoder.json", "vocab.bpe"): _from_bpe,
+}
