@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 import zoo
 
@@ -58,6 +58,7 @@ def run(main):
 
     def guarded(arguments):
         try:
+            logging.set_verbosity(logging.WARNING)
             if len(arguments) > 1:
                 raise ValueError(f"{arguments[1]!r} is no flag: flags are written --name=value.")
             main()

@@ -10,11 +10,14 @@
 import dataclasses
 import datetime
 import math
+import random
 
 import common
+import numpy as np
 from absl import flags
 
 import zoo
+from zoo import pretrained
 
 FLAGS = flags.FLAGS
 common.define_flags()
@@ -75,8 +78,10 @@ def main():
     describe(model, data, done)
 
     # Training.
-    def validate(model, batches=FLAGS.validation_batches):
-        return training.validation_loss(model, data.validation.iterate(), batches)
+    def validate(model, step):
+        few = step < FLAGS.steps and FLAGS.validation_batches
+        batches = min(few or len(data.validation), len(data.validation))
+        return training.validation_loss(model, data.validation.iterate(0, batches))
 
     log = training.CSVLog(output / "metrics.csv")
     title = f"{FLAGS.family}, {model.backbone.num_parameters / 1e6:.1f}M parameters, {FLAGS.objective} on {FLAGS.data}"
@@ -88,11 +93,12 @@ def main():
     )  # fmt: skip
     if done < FLAGS.steps:
         batches = data.iterate(done, FLAGS.steps)
-        model.fit(batches, steps_per_epoch=FLAGS.steps - done, verbose=0, callbacks=[monitor])
+        model.fit(batches, steps_per_epoch=FLAGS.steps - done, shuffle=False, verbose=0, callbacks=[monitor])
 
     # What came of it.
     model.save_to_preset(output / "preset")
-    perplexity, unigram = math.exp(validate(model, batches=None)), data.unigram_perplexity()
+    loss = monitor.val_loss if done < FLAGS.steps else validate(model, FLAGS.steps)
+    perplexity, unigram = math.exp(loss), data.unigram_perplexity()
     print(f"\nheld-out perplexity {perplexity:.2f}, of a unigram model {unigram:.2f}\n")
     show_sample(model, data)
     print(f"\nThe run is in {output}. Load the model with\n")
@@ -104,7 +110,7 @@ def preset_config():
     for name in ("num_layers", "num_heads", "hidden_dim", "intermediate_dim", "vocabulary_size", "tokenizer"):
         if FLAGS[name].value is not None:
             raise ValueError(f"--preset={FLAGS.preset} sets the model and its tokenizer: leave --{name} out.")
-    family, config, _ = zoo.pretrained.read(zoo.pretrained.resolve(FLAGS.preset))
+    family, config, _ = pretrained.read(pretrained.resolve(FLAGS.preset))
     if FLAGS.family not in (None, family.name):
         raise ValueError(f"--preset={FLAGS.preset} is a {family.name}, not a {FLAGS.family}: leave --family out.")
     FLAGS.family = family.name
@@ -191,9 +197,7 @@ def make_tokenizer(sources, output):
 
 def make_model(config, tokenizer, objective):
     """The task model: the preset's, or a new one for this tokenizer."""
-    import keras
-
-    keras.utils.set_random_seed(FLAGS.seed)
+    random.seed(FLAGS.seed)  # all that is drawn starts here; Keras's set_random_seed imports every backend
     task = getattr(zoo, TASKS[config.architecture])
     if FLAGS.preset:
         rates = {name: rate for name, rate in dataclasses.asdict(config).items() if name.endswith("dropout")}
@@ -230,8 +234,11 @@ def show_sample(model, data):
         print("Hidden:  " + " | ".join(text([i]).strip() for i in labels))
         print("Guessed: " + " | ".join(text([i]).strip() for i in guesses))
     else:
-        ids = model.generate({name: x[name] for name in ("token_ids", "segment_ids", "positions")}, len(labels), echo=False)
-        for title, row in (("Input", x["token_ids"][0]), ("Target", labels), ("Output", ids[0])):
+        segments = x["decoder_segment_ids"][0]
+        document = np.bincount(segments[w[0] > 0]).argmax()  # that with most to predict of those in the row
+        source, target = x["token_ids"][:, x["segment_ids"][0] == document], y[0][(w[0] > 0) & (segments == document)]
+        output = model.generate({"token_ids": source}, len(target), seed=FLAGS.seed, echo=False)
+        for title, row in (("Input", source[0]), ("Target", target), ("Output", output[0])):
             print(f"{title}: {text(row, skip_special_tokens=False)}\n")
 
 

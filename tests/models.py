@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from zoo import backend
-from zoo.backbone import weights
+from zoo.loading import weights
 
 TINY = {"vocabulary_size": 96, "num_layers": 2, "num_heads": 4, "hidden_dim": 32, "intermediate_dim": 48,
         "max_sequence_length": 32}  # fmt: skip

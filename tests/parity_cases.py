@@ -27,6 +27,13 @@ _LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }  # fmt: skip
+_LINEAR = {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}
+_LAYER_TYPES = ["sliding_attention"] * (LAYERS - 1) + ["full_attention"]
+
+
+def _rotary(theta=10000.0, fraction=None):
+    share = {} if fraction is None else {"partial_rotary_factor": fraction}
+    return {"rope_type": "default", "rope_theta": theta, **share}
 
 
 def case(model, config, **fields):
@@ -49,17 +56,56 @@ CASES = {
     "llama3": case("LlamaForCausalLM", "LlamaConfig", **_SHAPE, num_key_value_heads=2, rope_parameters=_LLAMA3),
     "llama_linear": case("LlamaForCausalLM", "LlamaConfig", **_SHAPE,
                          rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}),
+    "gpt_neox": case("GPTNeoXForCausalLM", "GPTNeoXConfig", **_SHAPE, rope_parameters=_rotary(fraction=0.5)),
+    "gpt_neox_serial": case("GPTNeoXForCausalLM", "GPTNeoXConfig", **_SHAPE, use_parallel_residual=False,
+                            attention_bias=False, rope_parameters=_rotary(fraction=0.25)),
+    "mistral": case("MistralForCausalLM", "MistralConfig", **_SHAPE, num_key_value_heads=2, sliding_window=5),
+    "qwen2": case("Qwen2ForCausalLM", "Qwen2Config", **_SHAPE, num_key_value_heads=2),
+    "qwen2_windows": case("Qwen2ForCausalLM", "Qwen2Config", **_SHAPE, num_key_value_heads=1, use_sliding_window=True,
+                          sliding_window=5, max_window_layers=2, tie_word_embeddings=True),
+    "qwen3": case("Qwen3ForCausalLM", "Qwen3Config", **_SHAPE, num_key_value_heads=2, head_dim=16),
+    "gemma": case("GemmaForCausalLM", "GemmaConfig", **_SHAPE, num_key_value_heads=1, head_dim=16),
+    "gemma2": case("Gemma2ForCausalLM", "Gemma2Config", **_SHAPE, num_key_value_heads=2, head_dim=16,
+                   sliding_window=5, query_pre_attn_scalar=8, final_logit_softcapping=3.0, attn_logit_softcapping=2.0),
+    "gemma3": case("Gemma3ForCausalLM", "Gemma3TextConfig", **_SHAPE, num_key_value_heads=2, head_dim=16,
+                   sliding_window=5, query_pre_attn_scalar=8, layer_types=_LAYER_TYPES,
+                   rope_parameters={"sliding_attention": _rotary(), "full_attention": _LINEAR}),
+    "phi": case("PhiForCausalLM", "PhiConfig", **_SHAPE, rope_parameters=_rotary(fraction=0.5)),
+    "phi3": case("Phi3ForCausalLM", "Phi3Config", **_SHAPE, num_key_value_heads=2, sliding_window=5),
     "bert": case("BertForMaskedLM", "BertConfig", **_SHAPE),
     "bert_untied": case("BertForMaskedLM", "BertConfig", **_SHAPE, tie_word_embeddings=False),
     "roberta": case("RobertaForMaskedLM", "RobertaConfig", **_ROBERTA, type_vocab_size=1, layer_norm_eps=1e-5),
+    "xlm_roberta": case("XLMRobertaForMaskedLM", "XLMRobertaConfig", **_ROBERTA, type_vocab_size=1,
+                        layer_norm_eps=1e-5),
+    "camembert": case("CamembertForMaskedLM", "CamembertConfig", **_ROBERTA, type_vocab_size=1, layer_norm_eps=1e-5),
+    "distilbert": case("DistilBertForMaskedLM", "DistilBertConfig", vocab_size=VOCABULARY, n_layers=LAYERS,
+                       n_heads=HEADS, dim=WIDTH, hidden_dim=INNER, max_position_embeddings=LENGTH),
+    "albert": case("AlbertForMaskedLM", "AlbertConfig", **_SHAPE, embedding_size=24, num_hidden_groups=2),
+    "electra": case("ElectraForMaskedLM", "ElectraConfig", **_SHAPE, embedding_size=24),
+    "electra_wide": case("ElectraForMaskedLM", "ElectraConfig", **_SHAPE, embedding_size=WIDTH),
+    "modernbert": case("ModernBertForMaskedLM", "ModernBertConfig", **_SHAPE, local_attention=8, cls_token_id=1,
+                       sep_token_id=2),
+    "modernbert_biased": case("ModernBertForMaskedLM", "ModernBertConfig", **_SHAPE, local_attention=8, cls_token_id=1,
+                              sep_token_id=2, attention_bias=True, mlp_bias=True, norm_bias=True, classifier_bias=True,
+                              decoder_bias=False),
+    "mpnet": case("MPNetForMaskedLM", "MPNetConfig", **_ROBERTA),
+    "nomic_bert": case("NomicBertForMaskedLM", "NomicBertConfig", **_SHAPE),
     "t5": case("T5ForConditionalGeneration", "T5Config", **_T5),
     "t5_v1_1": case("T5ForConditionalGeneration", "T5Config", **_T5, feed_forward_proj="gated-gelu",
                     tie_word_embeddings=False),
     "flan_t5": case("T5ForConditionalGeneration", "T5Config", **_T5, feed_forward_proj="gated-gelu",
                     tie_word_embeddings=False, n_positions=512, initializer_factor=1.0),
+    "ul2": case("T5ForConditionalGeneration", "T5Config", **_T5, feed_forward_proj="gated-silu",
+                tie_word_embeddings=False),
+    "mt5": case("MT5ForConditionalGeneration", "MT5Config", **_T5, feed_forward_proj="gated-gelu"),
+    "umt5": case("UMT5ForConditionalGeneration", "UMT5Config", **_T5, feed_forward_proj="gated-gelu"),
     "bart": case("BartForConditionalGeneration", "BartConfig", **_BART),
     "bart_scaled": case("BartForConditionalGeneration", "BartConfig", **_BART, scale_embedding=True,
                         activation_function="relu"),
+    "mbart": case("MBartForConditionalGeneration", "MBartConfig", **_BART, scale_embedding=True),
+    "pegasus": case("PegasusForConditionalGeneration", "PegasusConfig", **_BART, scale_embedding=True,
+                    activation_function="relu"),
+    "marian": case("MarianMTModel", "MarianConfig", **_BART, scale_embedding=True, activation_function="swish"),
 }  # fmt: skip
 
 
@@ -70,8 +116,9 @@ def model_of(name):
     torch.manual_seed(0)
     kind, config = CASES[name]()
     model = kind(config).eval()
-    untied = config.to_dict().get("scale_decoder_outputs") is False or not config.tie_word_embeddings
-    if untied and getattr(model, "lm_head", None) is not None and isinstance(model.lm_head, torch.nn.Linear):
+    # The config class of T5's relatives forgets that their head is untied.
+    untied = config.to_dict().get("scale_decoder_outputs") is False or config.model_type in ("mt5", "umt5")
+    if untied:
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
     with torch.no_grad():
         for parameter in model.parameters():

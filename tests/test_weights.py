@@ -261,7 +261,8 @@ DAMAGED = {
     "overlap": _header({"a": _entry(0, 8), "b": _entry(4, 12)}) + b"\0" * 12,
     "backwards": _header({"a": _entry(8, 0)}) + b"\0" * 8, "wrong size": _header({"a": _entry(0, 8, (3,))}) + b"\0" * 8,
     "vast shape": _header({"a": _entry(0, 8, (2**40, 2**40))}) + b"\0" * 8,
-    "negative": _header({"a": _entry(-8, 8)}) + b"\0" * 8, "dtype": _header({"a": _entry(0, 8, (2,), "F99")}) + b"\0" * 8,
+    "negative": _header({"a": _entry(-8, 8)}) + b"\0" * 8,
+    "dtype": _header({"a": _entry(0, 8, (2,), "F99")}) + b"\0" * 8,
     "deep": struct.pack("<Q", 20000) + b"[" * 20000, "more data": _header({"a": _entry(0, 8)}) + b"\0" * 80,
 }  # fmt: skip
 

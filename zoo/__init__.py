@@ -8,17 +8,20 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
-    "zoo.config": ("Config",),
-    "zoo.backbone": ("Backbone", "GPTBackbone", "LlamaBackbone", "BERTBackbone", "RoBERTaBackbone", "T5Backbone",
-                     "BARTBackbone"),
-    "zoo.tasks": ("CausalLM", "MaskedLM", "Seq2SeqLM"),
-    "zoo.tokenizers": ("Tokenizer",),
-    "zoo.pretrained": ("presets",),
-}  # fmt: skip
-_MODULES = ("data", "samplers", "families")
-_NAMES = {name: home for home, names in _HOMES.items() for name in names}
+    "zoo.config": "Config",
+    "zoo.backbone": "Backbone",
+    "zoo.backbones": "GPTBackbone GPTNeoXBackbone LlamaBackbone MistralBackbone Qwen2Backbone Qwen3Backbone GemmaBackbone "
+    "Gemma2Backbone Gemma3Backbone PhiBackbone Phi3Backbone BERTBackbone RoBERTaBackbone XLMRoBERTaBackbone "
+    "DistilBERTBackbone ALBERTBackbone ELECTRABackbone ModernBERTBackbone MPNetBackbone NomicBERTBackbone T5Backbone "
+    "MT5Backbone UMT5Backbone BARTBackbone MBARTBackbone PegasusBackbone MarianBackbone",
+    "zoo.tasks": "CausalLM MaskedLM Seq2SeqLM",
+    "zoo.tokenizers": "Tokenizer",
+    "zoo.pretrained": "presets",
+}
+_MODULES = ("data", "samplers", "families", "training")
+_NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
 
-__all__ = ["__version__", *_MODULES, *_NAMES]
+__all__ = ["__version__", *_MODULES, *_NAMES]  # noqa: PLE0604
 
 
 def __getattr__(name):

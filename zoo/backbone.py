@@ -4,25 +4,24 @@
 knows neither file nor task.
 """
 
+import dataclasses
+import re
+
 import keras
 import numpy as np
 from keras import ops
 
-from zoo import families, pretrained
+from zoo import families
 from zoo.batch import check_batch
 from zoo.config import Config
+from zoo.loading import LoadableBackbone, weights
 from zoo.nn import masks
 from zoo.nn.layers import Embedding, initializer
 from zoo.transformer import Stack
 
 
-def _snake(name):
-    return "".join("_" + c.lower() if c.isupper() and not name[i - 1].isupper() else c.lower()
-                   for i, c in enumerate(name)).lstrip("_")  # fmt: skip
-
-
 @keras.saving.register_keras_serializable("zoo")
-class Backbone(keras.Model):
+class Backbone(LoadableBackbone, keras.Model):
     """A transformer without a head: an encoder, a decoder, or both.
 
     Called on a dictionary of integer tensors (b, t): `token_ids`; optionally `segment_ids` (0 = padding, 1, 2, … the
@@ -49,15 +48,14 @@ class Backbone(keras.Model):
     ```
     """
 
-    family = None  # name of the entry in zoo.families
-
     def __init__(self, config=None, *, dtype=None, name=None, trainable=True, **fields):
-        super().__init__(name=name or _snake(type(self).__name__), dtype=dtype, trainable=trainable)
+        snake = re.sub("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
+        super().__init__(name=name or snake, dtype=dtype, trainable=trainable)  # the same name in every process
         if config is None:
             defaults = families.by_name(self.family).switches(fields) if self.family else {}
             config = Config.from_dict({**defaults, **fields})
         elif fields:
-            config = config.replace(**fields)
+            config = dataclasses.replace(config, **fields)
         self.config = config
         policy, width = self.dtype_policy, config.resolved_embedding_dim
         init = initializer(config, fan_in=1)
@@ -85,26 +83,19 @@ class Backbone(keras.Model):
     def call(self, inputs, training=False):
         if self.encoder is None:
             return self._run(self.decoder, inputs, training=training)
-        memory = self.encode(inputs, training=training)
+        memory, mask = self.encode(inputs, training=training), self.memory_mask(inputs)
         if self.decoder is None:
             return memory
-        return self._run(self.decoder, inputs, "decoder_", training=training, memory=memory,
-                         memory_mask=self.memory_mask(inputs))  # fmt: skip
+        return self._run(self.decoder, inputs, "decoder_", training=training, memory=memory, memory_mask=mask)
 
     def encode(self, inputs, training=False):
         """Hidden states of the encoder (b, s, hidden_dim)."""
         return self._run(self.encoder, inputs, training=training)
 
     def decode(self, token_ids, cache, index, positions=None, padding_mask=None, memory_mask=None):
-        """One pass of the decoder over (b, t) tokens with a cache; see `Stack.call`.
-
-        Returns:
-            Hidden states (b, t, hidden_dim) and the new cache.
-        """
-        return self.decoder(
-            self._embed(token_ids), positions=positions, padding_mask=padding_mask, memory_mask=memory_mask,
-            cache=cache, index=index,
-        )  # fmt: skip
+        """Hidden states (b, t, hidden_dim) of (b, t) tokens, and the new cache; see `Stack.call`."""
+        return self.decoder(self._embed(token_ids), positions=positions, padding_mask=padding_mask,
+                            memory_mask=memory_mask, cache=cache, index=index)  # fmt: skip
 
     def new_cache(self, batch, slots, memory=None):
         """An empty decoding cache for `slots` tokens a row."""
@@ -128,10 +119,6 @@ class Backbone(keras.Model):
         given = {name: inputs.get(side + name) for name in names}
         return stack(self._embed(inputs[side + "token_ids"]), **given, **kwargs)
 
-    def compute_output_spec(self, inputs, training=False):
-        side = "decoder_" if self.config.architecture == "encoder_decoder" else ""
-        return keras.KerasTensor((*inputs[side + "token_ids"].shape, self.config.hidden_dim), self.compute_dtype)
-
     def get_config(self):
         return {"name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
                 "trainable": self.trainable, **self.config.to_dict()}  # fmt: skip
@@ -144,112 +131,7 @@ class Backbone(keras.Model):
             own["dtype"] = keras.saving.deserialize_keras_object(own["dtype"])
         return cls(Config.from_dict(config), **own)
 
-    @classmethod
-    def from_preset(cls, preset, *, dtype=None, load_weights=True, **fields):
-        """Loads a backbone from a Hugging Face checkpoint.
-
-        Args:
-            preset: a name of `zoo.presets()`, a local directory, or "hf://owner/repo[@revision]".
-            dtype: a Keras dtype policy.
-            load_weights: False for the shape alone, with new weights.
-            fields: `Config` fields to change, such as `dropout=0.0`.
-
-        Raises:
-            ValueError: an unknown preset, another family than this class's, or weights that do not fit.
-        """
-        path = pretrained.resolve(preset)
-        family, config, _ = pretrained.read(path)
-        if cls.family not in (None, family.name):
-            raise ValueError(f"{preset!r} is a {family.name} model: use {family.backbone} or Backbone.from_preset.")
-        backbone = backbone_class(family)(config, dtype=dtype, **fields)
-        if load_weights:
-            pretrained.load_weights(path, family, backbone.config, targets(backbone))
-        return backbone
-
-    def save_to_preset(self, directory, tokenizer=None, dtype=None):
-        """Writes `config.json` and `model.safetensors`, as `transformers` and `from_preset` read them."""
-        family = families.by_name(family_of(self))
-        pretrained.save(directory, family, self.config, "Backbone", arrays(self), tokenizer=tokenizer, dtype=dtype)
-
     @property
     def num_parameters(self):
         """Number of weights."""
         return sum(int(np.prod(v.shape)) for v in weights(self).values())
-
-
-def weights(*models):
-    """The weights of models by their names without the model's own: seeds and optimizers left out."""
-    found = {}
-    for model in models:
-        for v in model.variables:
-            if not v.path.endswith("seed_generator_state"):
-                found[v.path.split("/", 1)[1]] = v
-    return found
-
-
-def targets(*models):
-    """Where `pretrained.load_weights` puts what it reads: name -> (shape, assign)."""
-    return {name: (tuple(v.shape), v.assign) for name, v in weights(*models).items()}
-
-
-def arrays(*models):
-    """The weights as numpy arrays by name."""
-    return {name: ops.convert_to_numpy(v.value) for name, v in weights(*models).items()}
-
-
-def family_of(backbone):
-    """The family's name, or an error for a backbone that has none."""
-    if backbone.family is None:
-        raise ValueError("This Backbone has no family: build it as a GPTBackbone, BERTBackbone, … to save a preset.")
-    return backbone.family
-
-
-def backbone_class(family):
-    """The public class of a family."""
-    return next(cls for cls in Backbone.__subclasses__() if cls.family == family.name)
-
-
-def _public(cls):
-    return keras.saving.register_keras_serializable("zoo")(cls)
-
-
-@_public
-class GPTBackbone(Backbone):
-    """GPT-2: a pre-norm decoder with learned positions (Radford et al. 2019). See `Backbone`."""
-
-    family = "gpt2"
-
-
-@_public
-class LlamaBackbone(Backbone):
-    """Llama: RMSNorm, rotary positions, gated feed-forward, grouped heads (Touvron et al. 2023). See `Backbone`."""
-
-    family = "llama"
-
-
-@_public
-class BERTBackbone(Backbone):
-    """BERT: a post-norm encoder with sentence types (Devlin et al. 2019). See `Backbone`."""
-
-    family = "bert"
-
-
-@_public
-class RoBERTaBackbone(Backbone):
-    """RoBERTa: BERT's encoder, trained longer on more text (Liu et al. 2019). See `Backbone`."""
-
-    family = "roberta"
-
-
-@_public
-class T5Backbone(Backbone):
-    """T5: an encoder-decoder with relative position buckets (Raffel et al. 2020). See `Backbone`."""
-
-    family = "t5"
-
-
-@_public
-class BARTBackbone(Backbone):
-    """BART: a post-norm encoder-decoder with learned positions (Lewis et al. 2020). See `Backbone`."""
-
-    family = "bart"

@@ -34,6 +34,10 @@ def check_batch(inputs, config):
     for key in needed:
         if key not in inputs:
             raise ValueError(f"The input {key!r} is missing; this model needs {' and '.join(needed)}.")
+    packed = inputs.get("segment_ids")
+    if len(needed) > 1 and isinstance(packed, np.ndarray) and packed.max(initial=0) > 1:
+        if "decoder_segment_ids" not in inputs:
+            raise ValueError("segment_ids packs several documents a row: decoder_segment_ids must say which is which.")
     for side in ("", "decoder_"):
         if side + "token_ids" in inputs:
             _check_side(inputs, side, config)
@@ -44,9 +48,10 @@ def _check_side(inputs, side, config):
     if len(ids.shape) != 2:
         raise ValueError(f"{side}token_ids must have shape (batch, time), got {tuple(ids.shape)}.")
     length = ids.shape[1]
-    if config.position == "learned" and length is not None and length > config.max_sequence_length:
+    limit = config.position_limit
+    if None not in (limit, length) and length > limit:
         raise ValueError(
-            f"{side}token_ids has {length} positions, but the model has {config.max_sequence_length}: "
+            f"{side}token_ids has {length} positions, but the model has {limit}: "
             "truncate the text, or build the backbone with a larger max_sequence_length."
         )
     for key in ("padding_mask", "segment_ids", "positions") + (() if side else ("token_type_ids",)):
@@ -55,9 +60,8 @@ def _check_side(inputs, side, config):
             raise ValueError(f"{side}{key} has shape {tuple(value.shape)}, {side}token_ids {tuple(ids.shape)}.")
     _check_range(side + "token_ids", ids, config.vocabulary_size, "the vocabulary has ids",
                  "is this the tokenizer the model was made for?")  # fmt: skip
-    if config.position == "learned":
-        _check_range(side + "positions", inputs.get(side + "positions"), config.max_sequence_length,
-                     "the model has positions", "use a larger max_sequence_length.")  # fmt: skip
+    _check_range(side + "positions", inputs.get(side + "positions"), limit, "the model has positions",
+                 "use a larger max_sequence_length.")  # fmt: skip
     if not side:
         _check_range("token_type_ids", inputs.get("token_type_ids"), config.num_token_types or None,
                      "the model has types", "leave them out, or set num_token_types.")  # fmt: skip

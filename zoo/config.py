@@ -6,6 +6,7 @@ wherever sizes are needed; every other field is read in one module only, and nam
 """
 
 import dataclasses
+import difflib
 
 _CHOICES = {
     "architecture": ("encoder", "decoder", "encoder_decoder"),
@@ -18,6 +19,11 @@ _CHOICES = {
     "initializer": ("normal", "scaled", "fan_in"),
 }
 
+_SCALINGS = ("linear", "llama3")
+_SIZES = ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim", "num_decoder_layers",
+          "num_key_value_heads", "head_dim", "embedding_dim", "num_distinct_blocks", "max_sequence_length",
+          "relative_buckets", "relative_distance", "window")  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
@@ -28,14 +34,9 @@ class Config:
         Everything else has the plainest default; the comments name the first family that needs each switch.
 
     Raises:
-        ValueError: a size that is not a positive integer, sizes that do not divide, a probability outside [0, 1),
-            or an unknown choice. The message names the field, the value and what would do.
+        ValueError: a value that cannot be; the message names the field, the value and what would do.
 
-    Example:
-
-    >>> from zoo.config import Config
-    >>> config = Config(vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=64)
-    >>> config.resolved_head_dim
+    >>> Config(vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=64).resolved_head_dim
     8
     """
 
@@ -118,51 +119,30 @@ class Config:
         for name in ("rotary_scaling", "window_pattern", "eos_token_id"):  # JSON knows lists only
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        self._check_sizes()
-        self._check_switches()
-
-    def _check_sizes(self):
-        optional = ("num_decoder_layers", "num_key_value_heads", "head_dim", "embedding_dim",
-                    "num_distinct_blocks", "window")  # fmt: skip
-        required = ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim",
-                    "max_sequence_length", "relative_buckets", "relative_distance")  # fmt: skip
-        for name in required + optional:
+        optional = {f.name for f in dataclasses.fields(self) if f.default is None}
+        for name in _SIZES:
             value = getattr(self, name)
-            if name in optional and value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if (value is not None or name not in optional) and (type(value) is not int or value < 1):
                 raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-        if self.head_dim is None and self.hidden_dim % self.num_heads:
-            raise ValueError(
-                f"hidden_dim={self.hidden_dim} is not divisible by num_heads={self.num_heads}: choose a multiple "
-                f"(such as {self.num_heads * max(1, round(self.hidden_dim / self.num_heads))}) or give head_dim."
-            )
-        if self.num_heads % self.resolved_key_value_heads:
-            raise ValueError(
-                f"num_heads={self.num_heads} is not divisible by num_key_value_heads="
-                f"{self.num_key_value_heads}: each key/value head serves the same number of query heads."
-            )
-        if self.num_decoder_layers and self.architecture != "encoder_decoder":
-            raise ValueError(
-                f"num_decoder_layers={self.num_decoder_layers} needs architecture='encoder_decoder', "
-                f"got {self.architecture!r}."
-            )
-        if self.rotary_theta and int(self.resolved_head_dim * self.rotary_fraction) % 2:
-            raise ValueError(
-                f"the rotated part of a head must be even, got head_dim={self.resolved_head_dim} x "
-                f"rotary_fraction={self.rotary_fraction}: change hidden_dim, num_heads or head_dim."
-            )
-
-    def _check_switches(self):
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}.")
         for name in ("dropout", "final_dropout", "attention_dropout", "activation_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)!r}.")
-        kinds = ("linear", "llama3")
-        if self.rotary_scaling and self.rotary_scaling[0] not in kinds:
-            raise ValueError(f"rotary_scaling must be one of {kinds}, got {self.rotary_scaling[0]!r}.")
+        d, n, k = self.hidden_dim, self.num_heads, self.resolved_key_value_heads
+        if self.head_dim is None and d % n:
+            near = n * max(1, round(d / n))
+            raise ValueError(f"hidden_dim={d} is not divisible by num_heads={n}: choose {near}, or give head_dim.")
+        if n % k:
+            raise ValueError(f"num_heads={n} is not divisible by num_key_value_heads={k}: heads are grouped evenly.")
+        if self.num_decoder_layers and self.architecture != "encoder_decoder":
+            raise ValueError(f"num_decoder_layers={self.num_decoder_layers} needs architecture='encoder_decoder'.")
+        if self.rotary_theta and int(self.resolved_head_dim * self.rotary_fraction) % 2:
+            size = f"head_dim={self.resolved_head_dim} x rotary_fraction={self.rotary_fraction}"
+            raise ValueError(f"{size} must be even to rotate: change hidden_dim, num_heads or head_dim.")
+        if self.rotary_scaling and self.rotary_scaling[0] not in _SCALINGS:
+            raise ValueError(f"rotary_scaling must be one of {_SCALINGS}, got {self.rotary_scaling[0]!r}.")
 
     @property
     def resolved_head_dim(self):
@@ -182,35 +162,29 @@ class Config:
     @property
     def resolved_decoder_layers(self):
         """Number of layers of the stack that generates; 0 for an encoder."""
-        if self.architecture == "encoder":
-            return 0
-        return self.num_decoder_layers or self.num_layers
+        return 0 if self.architecture == "encoder" else self.num_decoder_layers or self.num_layers
+
+    @property
+    def position_limit(self):
+        """The longest input, or None where positions are computed and nothing ends."""
+        return self.max_sequence_length if self.position == "learned" else None
 
     def windowed(self, layer):
         """Whether this layer sees only `window` neighbours."""
         return bool(self.window and self.window_pattern[layer % len(self.window_pattern)])
 
     def to_dict(self):
-        """The shape, and of the rest what differs from the default; JSON types only."""
-        plain = {f.name: f.default for f in dataclasses.fields(self)}
-        values = ((name, getattr(self, name)) for name in plain)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values if v != plain[k]}
+        """What differs from the defaults, in JSON types."""
+        values = ((f.name, f.default, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return {k: list(v) if isinstance(v, tuple) else v for k, default, v in values if v != default}
 
     @classmethod
     def from_dict(cls, values):
         """The inverse of `to_dict`; an unknown field is an error that lists the near ones."""
-        known = [f.name for f in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                import difflib
-
-                near = difflib.get_close_matches(name, known, n=3) or known[:8]
-                raise ValueError(f"Config has no field {name!r}; did you mean one of {near}?")
-        required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
-        if missing := [name for name in required if name not in values]:
+        fields = {f.name: f.default for f in dataclasses.fields(cls)}
+        if unknown := [name for name in values if name not in fields]:
+            near = difflib.get_close_matches(unknown[0], fields, n=3) or [*fields][:8]
+            raise ValueError(f"Config has no field {unknown[0]!r}; did you mean one of {near}?")
+        if missing := [k for k, default in fields.items() if default is dataclasses.MISSING and k not in values]:
             raise ValueError(f"Config needs {', '.join(missing)}.")
         return cls(**values)
-
-    def replace(self, **changes):
-        """A copy with some fields changed, validated again."""
-        return dataclasses.replace(self, **changes)

@@ -139,7 +139,7 @@ def load_weights(path, family, config, targets):
         targets: our name -> (shape, assign).
     """
     return weights.load(
-        Checkpoint(path), family.table(config), targets, prefix=family.prefix, ignore=family.ignore,
+        Checkpoint(path), family.table(config), targets, prefix=family.prefix, ignore=family.ignored,
         optional=family.optional, source=str(path),
     )  # fmt: skip
 

@@ -3,150 +3,134 @@
     pre        x ─ norm ─ f ─ + ─>      post     x ─ f ─ + ─ norm ─>      sandwich   x ─ norm ─ f ─ norm ─ + ─>
                └──────────────┘                  └───────┘                          └────────────────────┘
 
-A stack prepares once what all its blocks share (masks, rotations, relative bias) and threads caches through them. It
-knows no family: each difference is a field of `Config`.
+A stack prepares once what its blocks share (masks, rotations, relative bias) and threads caches through them. It knows
+no family: each difference is a field of `Config`.
 """
 
 import keras
 from keras import ops
 
+from zoo import backend
 from zoo.nn import masks
 from zoo.nn.attention import Attention
 from zoo.nn.layers import Embedding, Norm, dropout, initializer, seed_generator
 from zoo.nn.mlp import MLP
 from zoo.nn.positions import RelativeBias, restart_positions, rotary_angles, sinusoids
-from zoo.nn.remat import remat
+
+
+def _build(layers, shape):
+    for layer in layers:
+        if layer is not None:
+            layer.build(shape)
 
 
 class Block(keras.layers.Layer):
-    """Self-attention, cross-attention where there is a memory, and feed-forward, each on a residual branch.
-
-    Args:
-        config: `Config`.
-        layer: index of the block.
-        branches: number of residual branches in the stack.
-        causal, cross: what kind of stack this is.
-    """
+    """Self-attention, cross-attention where there is a memory, and feed-forward, each on one of the stack's `branches`."""
 
     def __init__(self, config, layer, branches, causal, cross, **kwargs):
         super().__init__(**kwargs)
         self.order, self.parallel, self.rate = config.norm_order, config.parallel, config.dropout
         self.local = config.windowed(layer)
-        make = {"branches": branches, "dtype": self.dtype_policy}
-        norm = lambda name: Norm(config, name=name, dtype=self.dtype_policy)  # noqa: E731
-        self.attn = Attention(config, name="attn", **make)
-        self.attn_norm = norm("attn_norm") if config.first_attn_norm or layer > 0 else None
-        self.cross = Attention(config, cross=True, name="cross", **make) if cross else None
-        self.cross_norm = norm("cross_norm") if cross else None
-        self.mlp = MLP(config, name="mlp", **make)
-        self.mlp_norm = norm("mlp_norm") if config.parallel != "one_norm" else None
-        sandwich = config.norm_order == "sandwich"
-        self.attn_post_norm = norm("attn_post_norm") if sandwich else None
-        self.mlp_post_norm = norm("mlp_post_norm") if sandwich else None
-        per_layer = config.relative == "buckets_per_layer"
-        self.relative_bias = None
-        if per_layer:
-            self.relative_bias = RelativeBias(config, config.num_heads, causal, name="relative_bias")
+        policy = self.dtype_policy
+
+        def norm(name, wanted=True):
+            return Norm(config, name=name, dtype=policy) if wanted else None
+
+        self.attn = Attention(config, branches=branches, name="attn", dtype=policy)
+        self.attn_norm = norm("attn_norm", config.first_attn_norm or layer > 0)
+        self.attn_post_norm = norm("attn_post_norm", self.order == "sandwich")
+        self.cross = Attention(config, cross=True, branches=branches, name="cross", dtype=policy) if cross else None
+        self.cross_norm = norm("cross_norm", cross)
+        self.mlp = MLP(config, branches=branches, name="mlp", dtype=policy)
+        self.mlp_norm = norm("mlp_norm", self.parallel != "one_norm")
+        self.mlp_post_norm = norm("mlp_post_norm", self.order == "sandwich")
+        own_bias = config.relative == "buckets_per_layer"
+        self.relative_bias = RelativeBias(config, causal, name="relative_bias") if own_bias else None
 
     def build(self, shape):
         self.seeds = seed_generator()
-        names = ("attn", "attn_norm", "cross", "cross_norm", "mlp", "mlp_norm", "attn_post_norm", "mlp_post_norm")
-        for name in names:
-            if (layer := getattr(self, name)) is not None:
-                layer.build(shape)
-        if self.relative_bias is not None:
-            self.relative_bias.build(shape[-1])
+        _build((self.attn, self.attn_norm, self.attn_post_norm, self.cross, self.cross_norm, self.mlp, self.mlp_norm,
+                self.mlp_post_norm, self.relative_bias), shape)  # fmt: skip
 
     def call(self, x, memory=None, context=None, cache=None, index=0, causal=False, training=False):
         """(b, t, d) to (b, t, d), and the block's new cache beside it where `cache` is given."""
-        bias, kind = context["bias"], "local" if self.local else "global"
         seeds = self.seeds if training else None
+        kind, bias, new = "local" if self.local else "global", context["bias"], cache
         if self.relative_bias is not None:
             slots = x.shape[1] if cache is None or causal else cache["self"][0].shape[1]
-            bias = self.relative_bias(t=x.shape[1], s=slots, index=0 if causal else index)
+            bias = self.relative_bias(t=x.shape[1], s=slots, index=index)
 
         def attend(h):
-            nonlocal cache
+            nonlocal new
             past = None if cache is None else cache["self"]
             y = self.attn(h, seen=context[kind], bias=bias, rotary=context[f"rotary_{kind}"], cache=past,
                           causal=causal, index=index, seeds=seeds)  # fmt: skip
-            if cache is not None:
-                y, past = y
-                cache = {**cache, "self": past}
-            return y
+            if cache is None:
+                return y
+            new = {**cache, "self": y[1]}
+            return y[0]
 
         def look(h):
             past = None if cache is None else cache["cross"]
             return self.cross(h, memory, seen=context["cross"], cache=past, seeds=seeds)
 
-        feed = lambda h: self.mlp(h, seeds=seeds)  # noqa: E731
-        drop = lambda h: dropout(h, self.rate, seeds)  # noqa: E731
+        def feed(h):
+            return self.mlp(h, seeds=seeds)
+
         if self.parallel:
             h = self.attn_norm(x)
-            x = x + drop(attend(h)) + drop(feed(h if self.mlp_norm is None else self.mlp_norm(x)))
+            y = feed(h if self.mlp_norm is None else self.mlp_norm(x))
+            x = x + dropout(attend(h), self.rate, seeds) + dropout(y, self.rate, seeds)
         else:
-            x = self._residual(x, attend, drop, self.attn_norm, self.attn_post_norm)
+            x = self._residual(x, attend, self.attn_norm, self.attn_post_norm, seeds)
             if self.cross is not None:
-                x = self._residual(x, look, drop, self.cross_norm, None)
-            x = self._residual(x, feed, drop, self.mlp_norm, self.mlp_post_norm)
-        return x if cache is None else (x, cache)
+                x = self._residual(x, look, self.cross_norm, None, seeds)
+            x = self._residual(x, feed, self.mlp_norm, self.mlp_post_norm, seeds)
+        return x if cache is None else (x, new)
 
-    def _residual(self, x, f, drop, norm, post):
+    def _residual(self, x, f, norm, post, seeds):
         if self.order == "post":
-            return norm(x + drop(f(x)))
+            return norm(x + dropout(f(x), self.rate, seeds))
         y = f(x if norm is None else norm(x))
-        return x + drop(y if post is None else post(y))
+        return x + dropout(y if post is None else post(y), self.rate, seeds)
 
 
 class Stack(keras.layers.Layer):
-    """Positions, blocks and the final norm of one encoder or one decoder.
-
-    Args:
-        config: `Config`.
-        depth: number of layers.
-        causal: whether a token sees only what came before it.
-        cross: whether the blocks attend over a memory.
-    """
+    """Positions, `depth` blocks and the final norm of one encoder, or of one decoder (`causal`, with a memory `cross`)."""
 
     def __init__(self, config, depth, causal, cross=False, **kwargs):
         super().__init__(**kwargs)
         self.config, self.depth, self.causal, self.is_cross = config, depth, causal, cross
-        policy, width = self.dtype_policy, config.resolved_embedding_dim
+        policy, width, d = self.dtype_policy, config.resolved_embedding_dim, config.hidden_dim
         init = initializer(config, fan_in=width)
-        self.position = self.token_type = self.embedding_norm = self.embedding_projection = None
-        if config.position == "learned":
-            rows = config.max_sequence_length + config.position_offset
-            self.position = Embedding(rows, width, init, name="position", dtype=policy)
-        if config.num_token_types and not cross:
-            self.token_type = Embedding(config.num_token_types, width, init, name="token_type", dtype=policy)
-        if config.embedding_norm:
-            self.embedding_norm = Norm(config, name="embedding_norm", dtype=policy)
-        if width != config.hidden_dim:
-            self.embedding_projection = keras.layers.Dense(
-                config.hidden_dim, kernel_initializer=init, name="embedding_projection", dtype=policy
-            )
-        self.relative_bias = None
+
+        def table(name, rows):
+            return Embedding(rows, width, init, name=name, dtype=policy) if rows else None
+
+        rows = config.max_sequence_length + config.position_offset
+        self.position = table("position", rows if config.position == "learned" else 0)
+        self.token_type = table("token_type", 0 if cross else config.num_token_types)
+        self.embedding_norm = Norm(config, name="embedding_norm", dtype=policy) if config.embedding_norm else None
+        self.embedding_projection = self.relative_bias = self.final_norm = None
+        if width != d:
+            make = keras.layers.Dense
+            self.embedding_projection = make(d, kernel_initializer=init, name="embedding_projection", dtype=policy)
         if config.relative == "buckets":
-            self.relative_bias = RelativeBias(config, config.num_heads, causal, name="relative_bias")
+            self.relative_bias = RelativeBias(config, causal, name="relative_bias")
+        if config.final_norm:
+            self.final_norm = Norm(config, name="final_norm", dtype=policy)
         branches = depth * (3 if cross else 2)
-        self.blocks = [
-            Block(config, i, branches, causal, cross, name=f"block_{i}", dtype=policy)
-            for i in range(config.num_distinct_blocks or depth)
-        ]
-        self.final_norm = Norm(config, name="final_norm", dtype=policy) if config.final_norm else None
+        self.blocks = [Block(config, i, branches, causal, cross, name=f"block_{i}", dtype=policy)
+                       for i in range(config.num_distinct_blocks or depth)]  # fmt: skip
 
     def build(self, shape):
         self.seeds = seed_generator()
-        inner = (*shape[:-1], self.config.hidden_dim)
-        for layer in (self.position, self.token_type, self.embedding_norm, self.embedding_projection):
-            if layer is not None:
-                layer.build(shape)
-        if self.relative_bias is not None:
-            self.relative_bias.build(inner[-1])
-        for block in self.blocks:
-            block.build(inner)
-        if self.final_norm is not None:
-            self.final_norm.build(inner)
+        _build((self.position, self.token_type, self.embedding_norm, self.embedding_projection), shape)
+        _build((self.relative_bias, *self.blocks, self.final_norm), (*shape[:-1], self.config.hidden_dim))
+
+    def _sequence(self):
+        """The block of each layer; ALBERT's layers share them."""
+        return [self.blocks[i * len(self.blocks) // self.depth] for i in range(self.depth)]
 
     def call(self, x, padding_mask=None, segment_ids=None, positions=None, token_type_ids=None, memory=None,
              memory_mask=None, cache=None, index=None, training=False):  # fmt: skip
@@ -154,43 +138,38 @@ class Stack(keras.layers.Layer):
 
         Args:
             x: embedded tokens (b, t, embedding_dim).
-            padding_mask: (b, t), or (b, slots) with a cache; 0 marks padding.
+            padding_mask: (b, t), or (b, slots) when stepping with a cache; 0 marks padding.
             segment_ids: (b, t), the packed document of each token; 0 marks padding.
             positions, token_type_ids: (b, t).
             memory: (b, s, hidden_dim); memory_mask: broadcastable to (b, 1, t, s).
-            cache: one dictionary a layer, from `new_cache`. A Python `index=0` is a prefill: the tokens see each other
-                alone, which is all there is. A tensor `index` writes and reads from that slot on.
+            cache: one dictionary a layer, from `new_cache`. With a Python `index=0` this is a prefill: the tokens see
+                each other alone, which is all there is. With a tensor `index` it is a step: it writes from that slot on
+                and sees all slots up to its own.
 
         Returns:
             (b, t, hidden_dim), and the new cache beside it where `cache` is given.
         """
-        config, t = self.config, x.shape[1]
+        config, t, new = self.config, x.shape[1], []
+        seeds = self.seeds if training else None
         stepping = cache is not None and not isinstance(index, int)
-        start = index if stepping else 0
+        start, slots = (index, cache[0]["self"][0].shape[1]) if stepping else (0, t)
         if positions is None and segment_ids is not None:
             positions = restart_positions(segment_ids)
         if positions is None:
             positions = (ops.arange(t, dtype="int32") + start)[None]
-        x = self._embed(x, positions, token_type_ids)
-        seeds = self.seeds if training else None
-        x = dropout(x, config.dropout, seeds)
-        slots = cache[0]["self"][0].shape[1] if stepping else t
+        x = dropout(self._embed(x, positions, token_type_ids), config.dropout, seeds)
         context = self._context(t, slots, start, stepping, positions, padding_mask, segment_ids)
         context["cross"] = memory_mask
         flags = {"causal": self.causal and not stepping, "training": training}
-        new = []
-        for i in range(self.depth):
-            block = self.blocks[i * len(self.blocks) // self.depth]
+        for i, block in enumerate(self._sequence()):
             if config.remat and training:
-                x = remat(block, block.seeds, {"x": x, "memory": memory, "context": context}, **flags)
-                continue
-            past = None if cache is None else cache[i]
-            x = block(x, memory=memory, context=context, cache=past, index=start, **flags)
-            if past is not None:
-                x, past = x
+                x = backend.remat(block, block.seeds, {"x": x, "memory": memory, "context": context}, **flags)
+            elif cache is None:
+                x = block(x, memory=memory, context=context, **flags)
+            else:
+                x, past = block(x, memory=memory, context=context, cache=cache[i], index=start, **flags)
                 new.append(past)
-        if self.final_norm is not None:
-            x = self.final_norm(x)
+        x = x if self.final_norm is None else self.final_norm(x)
         x = dropout(x, config.final_dropout, seeds)
         return x if cache is None else (x, new)
 
@@ -201,41 +180,34 @@ class Stack(keras.layers.Layer):
             x = x + ops.cast(sinusoids(positions, x.shape[-1]), x.dtype)
         if self.token_type is not None:
             x = x + self.token_type(ops.zeros_like(positions) if token_type_ids is None else token_type_ids)
-        if self.embedding_norm is not None:
-            x = self.embedding_norm(x)
+        x = x if self.embedding_norm is None else self.embedding_norm(x)
         return x if self.embedding_projection is None else self.embedding_projection(x)
 
     def _context(self, t, slots, start, stepping, positions, padding_mask, segment_ids):
-        """What all blocks share: masks, rotations and the relative bias."""
+        """What all blocks share: masks, rotations and the relative bias, for windowed layers and for the others."""
         config = self.config
         mask = masks.cache_mask(start, t, slots) if stepping else None
         if padding_mask is not None:
             mask = masks.both(mask, masks.keys_mask(padding_mask))
         if segment_ids is not None:
             mask = masks.both(mask, masks.segments_mask(segment_ids, segment_ids))
-        context = {"global": mask, "local": None, "rotary_global": None, "rotary_local": None, "bias": None}
-        if config.window:
-            context["local"] = masks.both(mask, masks.window_mask(start, t, slots, config.window))
+        local = masks.both(mask, masks.window_mask(start, t, slots, config.window)) if config.window else None
+        angles = local_angles = bias = None
         if config.rotary_theta:
             width = int(config.resolved_head_dim * config.rotary_fraction)
-            context["rotary_global"] = rotary_angles(positions, width, config.rotary_theta, config.rotary_scaling)
-            context["rotary_local"] = context["rotary_global"]
+            angles = local_angles = rotary_angles(positions, width, config.rotary_theta, config.rotary_scaling)
             if config.rotary_local_theta:
-                context["rotary_local"] = rotary_angles(positions, width, config.rotary_local_theta)
+                local_angles = rotary_angles(positions, width, config.rotary_local_theta)
         if self.relative_bias is not None:
-            context["bias"] = self.relative_bias(t=t, s=slots, index=start)
-        return context
+            bias = self.relative_bias(t=t, s=slots, index=start)
+        return {"global": mask, "local": local, "rotary_global": angles, "rotary_local": local_angles, "bias": bias}
 
     def new_cache(self, batch, slots, memory=None):
-        """An empty cache: per layer keys and values (batch, slots, key/value heads, head_dim) and, where there is a
-        memory, its keys and values, computed here once."""
+        """An empty cache: a layer's keys and values (batch, slots, k, h), and those of a memory, computed here once."""
         config = self.config
         shape = (batch, slots, config.resolved_key_value_heads, config.resolved_head_dim)
-        cache = []
-        for i in range(self.depth):
-            block = self.blocks[i * len(self.blocks) // self.depth]
-            layer = {"self": (ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))}
-            if self.is_cross:
+        cache = [{"self": tuple(ops.zeros(shape, self.compute_dtype) for _ in "kv")} for _ in range(self.depth)]
+        if self.is_cross:
+            for layer, block in zip(cache, self._sequence()):
                 layer["cross"] = block.cross.keys_values(memory)
-            cache.append(layer)
         return cache

@@ -205,6 +205,10 @@ def test_what_cannot_be_loaded_is_refused(load, numbers):
         load(seed=-1)
     with pytest.raises(ValueError, match="sequence_length=0"):
         load(sequence_length=0)
+    with pytest.raises(ValueError, match="objective='mlm' is no objective"):
+        load("mlm")
+    with pytest.raises(ValueError, match="batch_size=8 is more than the 0 rows"):
+        load(texts=[[50]], packing="best_fit")
     with pytest.raises(ValueError, match="hold no text"):
         load(texts=[])
     with pytest.raises(ValueError, match="validation_share"):
@@ -215,11 +219,19 @@ def test_what_cannot_be_loaded_is_refused(load, numbers):
 def test_fit_takes_the_loader(load):
     import keras
 
-    inputs = {name: keras.Input((64,), dtype="int32", name=name) for name in ("token_ids", "segment_ids", "positions")}
-    model = keras.Model(inputs, keras.layers.Dense(1000)(keras.layers.Embedding(1000, 8)(inputs["token_ids"])))
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    loader = load()
-    validation = {"validation_data": loader.validation.dataset(), "validation_steps": len(loader.validation)}
-    history = model.fit(loader.iterate(), steps_per_epoch=5, epochs=2, verbose=0, **validation).history
-    assert len(history["loss"]) == len(history["val_loss"]) == 2 and history["loss"][1] < history["loss"][0]
-    assert history["val_loss"][1] == pytest.approx(model.evaluate(loader.validation.dataset(), verbose=0), rel=1e-5)
+    loader, histories = load(), []
+    validation = {"x": loader.validation.dataset(), "steps": len(loader.validation), "verbose": 0}
+    for batches in (loader.dataset(), loader.iterate()):
+        keras.utils.set_random_seed(0)
+        names = ("token_ids", "segment_ids", "positions")
+        inputs = {name: keras.Input((64,), dtype="int32", name=name) for name in names}
+        model = keras.Model(inputs, keras.layers.Dense(1000)(keras.layers.Embedding(1000, 8)(inputs["token_ids"])))
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        history = model.fit(
+            batches, steps_per_epoch=5, epochs=2, verbose=0, shuffle=False,
+            validation_data=loader.validation.dataset(), validation_steps=len(loader.validation),
+        ).history  # fmt: skip
+        histories.append([*history["loss"], *history["val_loss"]])
+        assert len(history["val_loss"]) == 2 and history["loss"][1] < history["loss"][0]
+        assert history["val_loss"][1] == pytest.approx(model.evaluate(**validation), rel=1e-5)
+    assert histories[0] == pytest.approx(histories[1], rel=1e-6)

@@ -74,9 +74,9 @@ def test_what_is_no_text_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"latin.txt is not UTF-8 text \(it holds the byte 0xe9\)"):
         read(tmp_path / "latin.txt")
     (tmp_path / "zero.txt").write_bytes(b"ab\0cd")
-    with pytest.raises(ValueError, match="zero.txt holds a zero byte"):
+    with pytest.raises(ValueError, match=r"zero.txt holds a zero byte"):
         read(tmp_path / "zero.txt")
-    with pytest.raises(ValueError, match="'missing.txt' is neither"):
+    with pytest.raises(ValueError, match=r"'missing.txt' is neither"):
         read("missing.txt")
     with pytest.raises(ValueError, match="neither 'pydocs' nor an existing file"):
         read(["To be or not to be " * 500])

@@ -1,7 +1,6 @@
 """Text to batches: sources, a memory-mapped token store, packing, pretraining objectives, a loader. numpy, no keras.
 
->>> data = pretraining("pydocs", tokenizer, SpanCorruption(), sequence_length=512, batch_size=32)   # doctest: +SKIP
->>> x, y, w = data.batch(1000)                                                                      # doctest: +SKIP
+`pretraining` is the way in; `pydocs` the text that is always there.
 """
 
 from zoo.data import sources

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.data import sources as source_module
-from zoo.data.objectives import CausalLM
+from zoo.data.objectives import CausalLM, Objective
 from zoo.data.packing import PACKINGS
 from zoo.data.rows import RowRandom, Text
 from zoo.data.store import Store, prepare
@@ -57,13 +57,22 @@ def pretraining(
 
     Raises: ValueError for arguments that do not fit, and for text that gives less than one batch.
 
-    >>> data = pretraining("pydocs", tokenizer, sequence_length=128, batch_size=8)        # doctest: +SKIP
-    >>> model.fit(data.iterate(), steps_per_epoch=len(data))                              # doctest: +SKIP
+    >>> from zoo import Tokenizer, data
+    >>> tokenizer = Tokenizer.train(["to be or not to be"], kind="char")
+    >>> loader = data.pretraining(data.texts(["to be or not to be"] * 50), tokenizer, sequence_length=16, batch_size=4)
+    >>> x, y, w = loader.batch(1000)
+    >>> sorted(x), x["token_ids"].shape, y.shape, w.dtype.name
+    (['positions', 'segment_ids', 'token_ids'], (4, 16), (4, 16), 'float32')
+
+    With a compiled task: `lm.fit(loader.dataset(start), steps_per_epoch=100)`.
     """
     if packing not in PACKINGS:
         raise ValueError(f"packing={packing!r} is none of {', '.join(map(repr, PACKINGS))}.")
     _check_counts(batch_size, seed, process_index, process_count)
-    bound = (objective or CausalLM()).bind(tokenizer, sequence_length)
+    objective = CausalLM() if objective is None else objective
+    if not isinstance(objective, Objective):
+        raise ValueError(f"objective={objective!r} is no objective: give one such as zoo.data.MaskedLM().")
+    bound = objective.bind(tokenizer, sequence_length)
     if isinstance(sources, (str, Path)) and os.path.isfile(os.path.join(sources, "manifest.json")):
         sources = Store(sources)
     if isinstance(sources, Store):
@@ -144,7 +153,7 @@ class Pretraining:
     def iterate(self, start=0, stop=None, threads=2, prefetch=8):
         """A generator of the batches from step `start`, without end unless `stop` is given; made ahead by threads.
 
-        This is what Keras's `fit` takes, with `steps_per_epoch`; a run is resumed with `start` = the steps done.
+        Keras's `fit` takes it, with `steps_per_epoch`; a run is resumed with `start` = the steps done.
         """
         yield from self.dataset(start, stop, threads, prefetch)
 

@@ -95,7 +95,7 @@ class BestFit(Packing):
         self.start = _ranges(np.zeros_like(pieces), pieces) * row_length
         self.length = np.minimum(self.lengths[self.document] - self.start, row_length)
         self.row_of_place = best_fit_decreasing(np.bincount(self.length, minlength=row_length + 1))
-        self.rows = int(self.row_of_place.max()) + 1
+        self.rows = int(self.row_of_place.max(initial=-1)) + 1
 
     def _order(self, rng):
         count = len(self.length)

@@ -71,7 +71,7 @@ class Store:
         for key, value in wanted.items():
             if self.manifest[key] != value:
                 raise ValueError(
-                    f"The token store {self.directory} is stale: its {key} were {self.manifest[key]}, now {value}. "
+                    f"The token store {self.directory} is stale: its {key} was {self.manifest[key]}, now {value}. "
                     "Delete it, or name another directory."
                 )
         return self

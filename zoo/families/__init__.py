@@ -1,11 +1,16 @@
 """The families of language models we read and write: data only, one file each, and the registry that finds them."""
 
 import difflib
+import importlib
 
-from zoo.families import bart, bert, gpt2, llama, roberta, t5
 from zoo.families.family import Family
 
-_FAMILIES = {module.FAMILY.name: module.FAMILY for module in (gpt2, llama, bert, roberta, t5, bart)}
+_NAMES = (
+    "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi", "phi3",
+    "bert", "roberta", "xlm_roberta", "distilbert", "albert", "electra", "modernbert", "mpnet", "nomic_bert",
+    "t5", "mt5", "umt5", "bart", "mbart", "pegasus", "marian",
+)  # fmt: skip
+_FAMILIES = {name: importlib.import_module(f"zoo.families.{name}").FAMILY for name in _NAMES}
 
 __all__ = ["Family", "by_backbone", "by_model_type", "by_name", "families"]
 

@@ -26,6 +26,8 @@ DEFAULTS = {
     "max_sequence_length": 1024, "embedding_norm": True, "final_norm": False, "activation": "gelu", "dropout": 0.1,
     "head_bias": True,
 }  # fmt: skip
+FIXED = {"is_encoder_decoder": (True,), "is_decoder": (False,)}
+IGNORE = (r"coder\.version$",)
 
 
 def derived(fields):
@@ -80,13 +82,13 @@ FAMILY = Family(
     keys=KEYS,
     defaults=DEFAULTS,
     derived=derived,
-    fixed={"is_encoder_decoder": (True,), "is_decoder": (False,)},
+    fixed=FIXED,
     absent={"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2},
     extra_read=read,
     extra_write=write,
     table=table,
     prefix="model",
-    ignore=(r"coder\.version$",),
+    ignore=IGNORE,
     optional=("head/bias",),
     presets={
         "bart_base": ("facebook/bart-base", "139M"),

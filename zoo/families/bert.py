@@ -87,7 +87,7 @@ FAMILY = Family(
     absent={"pad_token_id": 0},
     table=_table,
     prefix="bert",
-    ignore=(r"pooler\.", r"^cls\.seq_relationship\.", r"^cls\.predictions\.bias$"),
+    ignore=(r"pooler\.", r"^cls\.predictions\.bias$"),
     presets={
         "bert_base_uncased": ("google-bert/bert-base-uncased", "110M"),
         "bert_base_cased": ("google-bert/bert-base-cased", "108M"),

@@ -16,6 +16,11 @@ _ACTIVATIONS = {
 }  # fmt: skip
 _TRAINING = ("dropout", "final_dropout", "attention_dropout", "activation_dropout", "initializer",
              "initializer_range", "remat")  # fmt: skip
+_NULLABLE = {field.name for field in dataclasses.fields(Config) if field.default is None}
+_ASIDE = (  # buffers that are computed, and heads of tasks that the model at hand is not
+    r"position_ids$", r"rotary_emb\.inv_freq$", r"^(cls\.)?seq_relationship\.", r"^(score|qa_outputs)\.",
+    r"^(pre_|sop_)?classifier\.", r"^classification_head\.", r"^discriminator_predictions\.",
+)  # fmt: skip
 _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 
 
@@ -41,7 +46,7 @@ class Family:
         extra_read, extra_write: what is no plain pair: config.json -> fields, `Config` -> keys.
         table: `Config` -> our name -> (their names, move).
         prefix: what their names begin with when a model has a head.
-        ignore: patterns of their tensors that hold nothing of ours.
+        ignore: patterns of their tensors that hold nothing of ours, beside those that no family needs.
         optional: variables that stay at their initial zeros where a checkpoint lacks them.
         presets: short name -> (repository, number of parameters).
     """
@@ -64,6 +69,11 @@ class Family:
     optional: tuple = ()
     presets: dict = dataclasses.field(default_factory=dict)
 
+    @property
+    def ignored(self):
+        """Patterns of all their tensors that a model may leave aside."""
+        return (*_ASIDE, *self.ignore)
+
     def switches(self, fields):
         """The `Config` fields that the family sets where `fields` do not."""
         known = {**self.defaults, **fields}
@@ -81,7 +91,7 @@ class Family:
                 raise ValueError(f"{key}={hf[key]!r} is not supported for {self.name}, only {allowed}.")
         fields, source = {}, {}
         for key, names in self._pairs():
-            if key not in hf or (hf[key] is None and names[0] not in _TOKENS):
+            if key not in hf or (hf[key] is None and names[0] not in _NULLABLE):
                 continue
             value = _decode(key, names[0], hf[key])
             for name in names:
@@ -155,4 +165,7 @@ def _resolved(config):
         "num_key_value_heads": config.resolved_key_value_heads,
         "embedding_dim": config.resolved_embedding_dim,
         "num_decoder_layers": config.resolved_decoder_layers,
+        "num_distinct_blocks": config.num_distinct_blocks or config.num_layers,
+        "attention_scale": config.attention_scale or config.resolved_head_dim**-0.5,
+        "window_pattern": tuple(config.windowed(i) for i in range(config.num_layers)),
     }

@@ -32,7 +32,6 @@ def architectures(name):
         "CausalLM": f"{name}ForCausalLM",
         "TextClassifier": f"{name}ForSequenceClassification",
         "TokenClassifier": f"{name}ForTokenClassification",
-        "QuestionAnswerer": f"{name}ForQuestionAnswering",
         "Backbone": f"{name}Model",
     }
 
@@ -66,7 +65,6 @@ FAMILY = Family(
     extra_write=write_rotary,
     table=table,
     prefix="model",
-    ignore=(r"rotary_emb\.inv_freq$",),
     presets={
         "llama3_2_1b": ("meta-llama/Llama-3.2-1B", "1.2B"),
         "llama3_1_8b": ("meta-llama/Llama-3.1-8B", "8.0B"),

@@ -10,13 +10,15 @@ _PROJECTIONS = {
 }  # fmt: skip
 
 
-def _derived(fields):
-    rate = fields["dropout"]  # T5 has one for all
+def derived(fields):
+    """One rate of dropout; tied embeddings give logits that need scaling down."""
+    rate = fields["dropout"]
     scale = fields["hidden_dim"] ** -0.5 if fields["tie_embeddings"] and "hidden_dim" in fields else 1.0
     return {"attention_dropout": rate, "activation_dropout": rate, "final_dropout": rate, "logit_scale": scale}
 
 
-def _read(hf):
+def read(hf):
+    """The feed-forward's two switches in one word, and whether the head is the embeddings."""
     projection = hf.get("feed_forward_proj", "relu")
     if projection not in _PROJECTIONS:
         raise ValueError(f"feed_forward_proj={projection!r} is not supported for t5, only {', '.join(_PROJECTIONS)}.")
@@ -27,7 +29,8 @@ def _read(hf):
     return {"activation": activation, "gated": gated, "tie_embeddings": bool(tied)}
 
 
-def _write(config):
+def write(config):
+    """The inverse of `read`."""
     names = {value: name for name, value in _PROJECTIONS.items()}
     projection = names.get((config.activation, config.gated))
     if projection is None:
@@ -80,6 +83,8 @@ DEFAULTS = {
     "out_bias": False, "mlp_bias": False, "attention_scale": 1.0, "activation": "relu", "dropout": 0.1,
     "initializer": "fan_in", "tie_embeddings": True,
 }  # fmt: skip
+FIXED = {"is_encoder_decoder": (True,), "is_decoder": (False,)}
+IGNORE = (r"\.EncDecAttention\.relative_attention_bias\.weight$",)
 
 FAMILY = Family(
     name="t5",
@@ -93,14 +98,14 @@ FAMILY = Family(
     synonyms={"T5WithLMHeadModel": "Seq2SeqLM"},
     keys=KEYS,
     defaults=DEFAULTS,
-    derived=_derived,
-    fixed={"is_encoder_decoder": (True,), "is_decoder": (False,)},
+    derived=derived,
+    fixed=FIXED,
     absent={"pad_token_id": 0, "eos_token_id": 1},
-    extra_read=_read,
-    extra_write=_write,
+    extra_read=read,
+    extra_write=write,
     table=table,
     prefix="transformer",
-    ignore=(r"\.EncDecAttention\.relative_attention_bias\.weight$",),
+    ignore=IGNORE,
     presets={
         "t5_small": ("google-t5/t5-small", "61M"),
         "t5_base": ("google-t5/t5-base", "223M"),

@@ -107,8 +107,8 @@ class Generation:
     def _steps(self, rows, memory, max_new_tokens, sampler, seed):
         if max_new_tokens < 0:
             raise ValueError(f"max_new_tokens must not be negative, got {max_new_tokens}.")
-        longest, limit = max(map(len, rows)), self.config.max_sequence_length
-        if self.config.position == "learned" and longest + max_new_tokens > limit + 1:
+        longest, limit = max(map(len, rows)), self.config.position_limit
+        if limit is not None and longest + max_new_tokens > limit + 1:
             if longest > limit:
                 raise ValueError(f"The prompt has {longest} tokens, the model {limit} positions: shorten it.")
             room = limit + 1 - longest

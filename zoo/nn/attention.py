@@ -1,30 +1,18 @@
 """Attention: many heads over one memory, with whatever mask, bias and cache it is given.
 
-`attend` is the one place that chooses between a backend's fused operation and plain einsums; `Attention` owns the four
-projections. Neither knows how masks and biases come about: masks.py and positions.py make them, once for all layers.
-
-    x ──query──┐                          b batch, t time, s memory, n heads,
-               ├─ attend ── out ──> y     k key/value heads, g = n // k,
-    memory ─key, value (or a cache)       h head width
+`attend` chooses between a backend's fused operation and plain einsums; `Attention` owns the four projections. Neither
+knows how masks and biases come about. Letters: b batch, t time, s memory, n heads, k key/value heads, g = n // k, h head
+width, d hidden width.
 """
 
 import keras
 from keras import ops
 
-from zoo.nn.layers import Norm, dropout, initializer
+from zoo import backend
+from zoo.nn.layers import Norm, dense, dropout
 from zoo.nn.positions import rotate
 
 MASKED = -1e9  # finite: a row that sees nothing stays a number
-
-
-def fused_pays():
-    """Whether the backend's fused attention beats einsums here: PyTorch always, JAX on an accelerator."""
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        return jax.default_backend() != "cpu"
-    return backend == "torch"
 
 
 def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, drop=None):
@@ -41,9 +29,9 @@ def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, dro
         drop: a function applied to the probabilities.
 
     Returns:
-        (b, t, n, h), in the dtype of `v`.
+        (b, t, n, h).
     """
-    if fused_pays() and softcap is None and drop is None:
+    if backend.fused_attention_pays() and softcap is None and drop is None:
         return _fused(q, k, v, scale, mask, bias, causal)
     b, t, n, h = q.shape
     s, heads = k.shape[1], k.shape[2]
@@ -80,18 +68,13 @@ def _fused(q, k, v, scale, mask, bias, causal):
         mask, causal = None, False
     # `None` would make PyTorch probe its kernels in Python on each call; it runs the fused one all the same.
     flash = False if keras.backend.backend() == "torch" else None
-    return ops.dot_product_attention(
-        q, k, v, bias=bias, mask=mask, scale=scale, is_causal=causal, flash_attention=flash
-    )
+    return ops.dot_product_attention(q, k, v, bias, mask, scale, causal, flash)
 
 
 class Attention(keras.layers.Layer):
-    """Multi-head attention of a sequence over itself, or over a memory (`cross=True`).
+    """Multi-head attention of a sequence over itself, or with `cross=True` over a memory, whose keys are not rotated.
 
-    Args:
-        config: `Config`.
-        cross: attend over `memory`; keys are then not rotated.
-        branches: number of residual branches of the model, for the initial scale of `out`.
+    `branches` is the number of residual branches of the stack, for the initial scale of `out`.
     """
 
     def __init__(self, config, cross=False, branches=0, **kwargs):
@@ -100,7 +83,6 @@ class Attention(keras.layers.Layer):
         self.width, self.cross = config.resolved_head_dim, cross
         self.scale = self.width**-0.5 if config.attention_scale is None else config.attention_scale
         self.softcap, self.rate = config.attention_softcap, config.attention_dropout
-        self.rotary_fraction = config.rotary_fraction
         self.config, self.branches = config, branches
 
     def build(self, shape):
@@ -113,18 +95,12 @@ class Attention(keras.layers.Layer):
         inner = self.heads * self.width
         self.out = self._dense("out", inner, d, config.out_bias, inner, self.branches)
         if config.qk_norm:
-            self.query_norm = Norm(config, name="query_norm", dtype=self.dtype_policy)
-            self.key_norm = Norm(config, name="key_norm", dtype=self.dtype_policy)
-            self.query_norm.build((self.width,))
-            self.key_norm.build((self.width,))
+            for name in ("query_norm", "key_norm"):
+                setattr(self, name, Norm(config, name=name, dtype=self.dtype_policy))
+                getattr(self, name).build((self.width,))
 
     def _dense(self, name, inputs, units, bias, fan_in, branches=0):
-        init = initializer(self.config, fan_in, branches)
-        layer = keras.layers.Dense(
-            units, use_bias=bias, kernel_initializer=init, name=name, dtype=self.dtype_policy
-        )
-        layer.build((None, inputs))
-        return layer
+        return dense(self.config, name, inputs, units, bias, self.dtype_policy, fan_in, branches)
 
     def keys_values(self, memory, rotary=None):
         """Keys and values of a memory (b, s, d): two tensors (b, s, k, h)."""
@@ -137,11 +113,10 @@ class Attention(keras.layers.Layer):
 
     def call(self, x, memory=None, seen=None, bias=None, rotary=None, cache=None, causal=False, index=None,
              seeds=None):  # fmt: skip
-        """Attends (b, t, d) over itself, over `memory` (b, s, d), or over a `cache` of keys and values.
+        """Attends (b, t, d) over itself, over `memory` (b, s, d), or over a `cache` of keys and values (b, slots, k, h).
 
-        `seen` is the mask of `attend` (a Keras layer treats an argument called mask as its own).
-        A self-attention `cache` (two tensors (b, slots, k, h)) is written from slot `index` on and returned beside the
-        output; a cross-attention cache holds the memory's keys and values for good. `seeds` turns dropout on.
+        `seen` is the mask of `attend` (Keras takes an argument called mask for its own). A self-attention cache is written
+        from slot `index` on and returned beside the output; a cross-attention's holds for good. `seeds` turn dropout on.
         """
         t = x.shape[1]
         q = ops.reshape(self.query(x), (-1, t, self.heads, self.width))

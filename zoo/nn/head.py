@@ -3,16 +3,11 @@
 import keras
 from keras import ops
 
-from zoo.nn.layers import Norm, activation, initializer
+from zoo.nn.layers import Norm, activation, dense, initializer
 
 
 class Head(keras.layers.Layer):
-    """Logits (…, vocabulary_size) in float32 from hidden states (…, hidden_dim).
-
-    Args:
-        config: `Config`.
-        token: the token `Embedding`; its table decodes where `config.tie_embeddings`.
-    """
+    """Logits (…, vocabulary_size) in float32 from hidden states (…, hidden_dim); a tied one decodes with `token`."""
 
     def __init__(self, config, token, **kwargs):
         super().__init__(**kwargs)
@@ -22,12 +17,8 @@ class Head(keras.layers.Layer):
         config, width, policy = self.config, self.token.output_dim, self.dtype_policy
         self.transform = self.norm = self.kernel = self.bias = None
         if config.head_transform:
-            bias, init = config.head_transform_bias, initializer(config, shape[-1])
-            self.transform = keras.layers.Dense(
-                width, use_bias=bias, kernel_initializer=init, name="transform", dtype=policy
-            )
+            self.transform = dense(config, "transform", shape[-1], width, config.head_transform_bias, policy)
             self.norm = Norm(config, name="norm", dtype=policy)
-            self.transform.build(shape)
             self.norm.build((None, width))
         if not config.tie_embeddings:
             inputs = width if config.head_transform else shape[-1]
@@ -39,7 +30,7 @@ class Head(keras.layers.Layer):
     def hidden(self, x):
         """What is decoded: the masked-LM transform of x where there is one, scaled."""
         if self.transform is not None:
-            x = self.norm(activation(self.config.activation)(self.transform(x)))
+            x = self.norm(activation(self.config)(self.transform(x)))
         scale = self.config.logit_scale
         return x * ops.cast(scale, x.dtype) if scale != 1.0 else x
 

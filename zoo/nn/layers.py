@@ -17,9 +17,9 @@ _ACTIVATIONS = {
 }
 
 
-def activation(name):
-    """The function behind a Config's `activation`."""
-    return _ACTIVATIONS[name]
+def activation(config):
+    """The nonlinearity of feed-forwards and head transforms."""
+    return _ACTIVATIONS[config.activation]
 
 
 def initializer(config, fan_in, branches=0):
@@ -37,11 +37,19 @@ def initializer(config, fan_in, branches=0):
     return keras.initializers.RandomNormal(stddev=stddev, seed=random.randint(1, 2**31 - 1))
 
 
+def dense(config, name, inputs, units, bias, policy, fan_in=None, branches=0):
+    """A built Keras `Dense` from `inputs` to `units` features with the Config's initial distribution."""
+    init = initializer(config, fan_in or inputs, branches)
+    layer = keras.layers.Dense(units, use_bias=bias, kernel_initializer=init, name=name, dtype=policy)
+    layer.build((None, inputs))
+    return layer
+
+
 class Embedding(keras.layers.ReversibleEmbedding):
-    """Rows of a table by index, or `reverse=True`: vectors to one logit a row.
+    """Rows of a table by index, or with `reverse=True` vectors to one logit a row.
 
     TensorFlow's gradient of a gather is a list of rows that Keras optimizers do not sum, so a token that occurs twice
-    in a batch is trained wrong; there the gather goes through a dense product.
+    would be trained wrong: there the gather goes through a dense product.
     """
 
     def __init__(self, rows, width, init, **kwargs):
@@ -77,16 +85,10 @@ class Norm(keras.layers.Layer):
 
 
 def seed_generator():
-    """A seed generator with an explicit seed, so that its state is all there is to save and restore.
-
-    Make it in `build`: only there does its variable get a path of its own.
-    """
+    """Seeds whose state is all there is to save; made in `build`, where the state gets a path of its own."""
     return keras.random.SeedGenerator(random.randint(1, 2**31 - 1), name="seeds")
 
 
 def dropout(x, rate, seeds):
-    """Dropout (Srivastava et al. 2014) as a function: a layer would cost a call even where it does nothing.
-
-    `seeds` is None outside training.
-    """
+    """Dropout (Srivastava et al. 2014), without the cost of a layer call; `seeds` is None outside training."""
     return x if seeds is None or not rate else keras.random.dropout(x, rate, seed=seeds)

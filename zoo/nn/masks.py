@@ -1,7 +1,6 @@
-"""Who sees whom: boolean masks from segments, padding, windows and cache slots.
+"""Who sees whom: boolean masks broadcastable to (b, 1, t, s), True where a key is seen.
 
-Everything is broadcastable to (b, 1, t, s), True where a key is seen. Causality of a whole sequence is a flag of the
-attention, not a mask, and a plain padding mask stays one row a sequence.
+Causality of a whole sequence is a flag of the attention, not a mask, and a plain padding mask stays one row a sequence.
 """
 
 from keras import ops

@@ -13,14 +13,7 @@ from zoo.nn.layers import initializer
 
 
 def restart_positions(segment_ids):
-    """Positions (b, t) that restart with each packed document, from segment_ids (b, t); padding counts on its own.
-
-    >>> import numpy as np
-    >>> from keras import ops
-    >>> from zoo.nn.positions import restart_positions
-    >>> ops.convert_to_numpy(restart_positions(np.array([[1, 1, 2, 2, 2, 0]]))).tolist()
-    [[0, 1, 0, 1, 2, 0]]
-    """
+    """Positions (b, t) that restart with each document: segments [1 1 2 2 2 0] give [0 1 0 1 2 0]."""
     t = segment_ids.shape[1]
     index = ops.arange(t, dtype="int32")[None]
     previous = ops.concatenate([segment_ids[:, :1], segment_ids[:, :-1]], axis=1)
@@ -79,22 +72,19 @@ def bucket_limits(buckets, distance):
 class RelativeBias(keras.layers.Layer):
     """A learned bias per head and bucket of distance (T5: Raffel et al. 2020, section 2.1), shared by all rows.
 
-    A bias depends on the distance alone, so one value a distance is looked up (t + s of them, not t × s) and laid
-    out as a Toeplitz matrix by reshaping; the gradient then is a sum, not a scatter.
+    It depends on the distance alone: one value a distance is looked up (t + s, not t × s) and laid out as a Toeplitz
+    matrix by reshaping, so the gradient is a sum and no scatter.
     """
 
-    def __init__(self, config, heads, causal, **kwargs):
+    def __init__(self, config, causal, **kwargs):
         super().__init__(**kwargs)
-        self.config, self.heads, self.causal = config, heads, causal
+        self.config, self.heads, self.causal = config, config.num_heads, causal
         one_sided = config.relative_buckets if causal else config.relative_buckets // 2
         self.limits = bucket_limits(one_sided, config.relative_distance)
 
-    def build(self, width):
-        buckets = self.config.relative_buckets
-        init = initializer(self.config, fan_in=width)
-        self.embeddings = self.add_weight(
-            name="embeddings", shape=(buckets, self.heads), initializer=init, autocast=False
-        )
+    def build(self, shape):
+        init, size = initializer(self.config, fan_in=shape[-1]), (self.config.relative_buckets, self.heads)
+        self.embeddings = self.add_weight(name="embeddings", shape=size, initializer=init, autocast=False)
 
     def call(self, *, t, s, index=0):
         """(1, n, t, s) for queries at slots index, index + 1, … and keys at slots 0 … s - 1; t and s are integers."""

@@ -48,7 +48,7 @@ class MaskedLM(Task):
             raise ValueError("MaskedLM takes texts alone, or a dictionary together with labels y.")
         x = self.inputs_of(x)
         objective = Objective().bind(self.tokenizer, x["token_ids"].shape[1])
-        masked, labels, weights = objective(x["token_ids"], np.random.default_rng(0))
+        masked, labels, weights = objective(x, np.random.default_rng(0))
         return {**x, **masked}, labels, weights
 
     def fill_mask(self, text, top_k=5):

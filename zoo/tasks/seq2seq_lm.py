@@ -39,7 +39,7 @@ class Seq2SeqLM(Generation, Task):
     @property
     def start_id(self):
         """The token that begins every target."""
-        for value in (self.config.decoder_start_token_id, self.config.bos_token_id, self.config.pad_token_id):
+        for value in (self.config.decoder_start_token_id, self.config.bos_token_id):
             if value is not None:
                 return value
         raise ValueError("The config has no decoder_start_token_id: build the backbone with one.")

@@ -6,9 +6,9 @@ A task is a plain `keras.Model`. It knows the batch dictionary and the tokenizer
 import keras
 import numpy as np
 
-from zoo import families, pretrained
-from zoo.backbone import arrays, backbone_class, family_of, targets
+from zoo import pretrained
 from zoo.batch import check_batch
+from zoo.loading import LoadableTask
 from zoo.nn.head import Head
 from zoo.tokenizers import Tokenizer
 
@@ -22,7 +22,7 @@ def is_text(x):
     return isinstance(x, (list, tuple)) and len(x) > 0 and all(isinstance(t, str) for t in x)
 
 
-class Task(keras.Model):
+class Task(LoadableTask, keras.Model):
     """Base of the task models.
 
     Args:
@@ -89,14 +89,6 @@ class Task(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if y is not None and hasattr(y, "shape"):
-            expected = tuple(y_pred.shape[:-1])
-            known = [(a, b) for a, b in zip(y.shape, expected) if a is not None and b is not None]
-            if len(y.shape) != len(expected) or any(a != b for a, b in known):
-                raise ValueError(f"Labels have shape {tuple(y.shape)}, but {type(self).__name__} predicts {expected}.")
-        return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-
     def prepare(self, x, y=None):
         """Text, or a dictionary, to the model's (x, y, sample_weight); what a task adds to its base."""
         raise NotImplementedError
@@ -106,12 +98,20 @@ class Task(keras.Model):
 
         One row a text, padded to the longest. Packed rows and fresh masks each epoch come from `zoo.data.pretraining`.
         """
+        self._check_precision()
         x, y, sample_weight = self._prepared(x, y, sample_weight)
         if isinstance(validation_data, (tuple, list)) and not is_text(validation_data):
             validation_data = self._prepared(*validation_data)
         elif is_text(validation_data):
             validation_data = self._prepared(validation_data)
         return super().fit(x, y, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
+
+    def _check_precision(self):
+        if self.dtype_policy.variable_dtype in ("bfloat16", "float16"):
+            raise ValueError(
+                f"dtype={self.dtype_policy.name!r} keeps weights in half precision, where Adam's updates round to nothing: "
+                "train with dtype='mixed_bfloat16'."
+            )
 
     def evaluate(self, x=None, y=None, *, sample_weight=None, **kwargs):
         """Keras's evaluate; `x` may also be raw text."""
@@ -127,13 +127,16 @@ class Task(keras.Model):
             return x, y, sample_weight  # a loader, a dataset, or nothing
         if isinstance(x, dict) and y is not None:
             x = self.inputs_of(x)
-            self._check_labels(y)
+            self._check_labels(x, y)
             return x, y, sample_weight
         x, y, weight = self.prepare(x, y)
         check_batch(x, self.config)
         return x, y, weight if sample_weight is None else weight * sample_weight
 
-    def _check_labels(self, y):
+    def _check_labels(self, x, y):
+        expected = next(x[key].shape for key in ("decoder_token_ids", "mask_positions", "token_ids") if key in x)
+        if tuple(y.shape) != tuple(expected):
+            raise ValueError(f"Labels have shape {tuple(y.shape)}, but {type(self).__name__} predicts {tuple(expected)}.")
         size = self.config.vocabulary_size
         if isinstance(y, np.ndarray) and y.size and (y.min() < 0 or y.max() >= size):
             raise ValueError(
@@ -157,30 +160,7 @@ class Task(keras.Model):
                 f"This {type(self).__name__} has no tokenizer, so it takes no text: "
                 "give it one, or the dictionary {'token_ids': ids}."
             )
-        limit = self.config.max_sequence_length if self.config.position == "learned" else None
-        return self.tokenizer.batch(texts, max_length=limit, **kwargs)
-
-    @classmethod
-    def from_preset(cls, preset, *, dtype=None, load_weights=True, tokenizer=None, **fields):
-        """Loads a task model with its tokenizer from a Hugging Face checkpoint; see `Backbone.from_preset`.
-
-        A head that the checkpoint does not hold stays random, with a warning that names its weights.
-        """
-        path = pretrained.resolve(preset)
-        family, config, _ = pretrained.read(path)
-        backbone = backbone_class(family)(config, dtype=dtype, **fields)
-        if tokenizer is None and pretrained.has_tokenizer(path):
-            tokenizer = Tokenizer.from_preset(path)
-        task = cls(backbone, tokenizer)
-        if load_weights:
-            pretrained.load_weights(path, family, backbone.config, targets(task))
-        return task
-
-    def save_to_preset(self, directory, dtype=None):
-        """Writes config.json, model.safetensors and the tokenizer's files, for `from_preset` and `transformers` alike."""
-        family = families.by_name(family_of(self.backbone))
-        pretrained.save(directory, family, self.config, type(self).__name__, arrays(self), tokenizer=self.tokenizer,
-                     dtype=dtype)  # fmt: skip
+        return self.tokenizer.batch(texts, max_length=self.config.position_limit, **kwargs)
 
     def get_config(self):
         return {"name": self.name, "trainable": self.trainable,

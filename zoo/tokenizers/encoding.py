@@ -42,7 +42,7 @@ def inputs(text, pair):
 
 
 def kept(encoding, max_length):
-    """Positions that stay when an encoding is cut to `max_length` tokens: the template's, and most of the shorter text."""
+    """Positions that stay when an encoding is cut to `max_length` tokens; the longer text is cut, not the template."""
     if max_length is None or len(encoding) <= max_length:
         return range(len(encoding))
     owner = np.array([-1 if sequence is None else sequence for sequence in encoding.sequence_ids])

@@ -18,18 +18,19 @@ from zoo.tokenizers.templates import ROLES, complete, post_processor, special_to
 _USUAL = {"pad": ("[PAD]", "<pad>"), "unk": ("[UNK]", "<unk>"), "cls": ("[CLS]", "<cls>"), "sep": ("[SEP]", "<sep>"),
           "mask": ("[MASK]", "<mask>"), "bos": ("<s>", "<bos>", "<|endoftext|>"),
           "eos": ("</s>", "<eos>", "<|endoftext|>")}  # fmt: skip
-_BERT = ("bert", "electra", "distilbert", "mobilebert", "albert", "deberta", "debertav2", "nomicbert")
-_TEMPLATES = {
-    **dict.fromkeys(_BERT, "bert"),
-    **dict.fromkeys(("roberta", "xlmroberta", "bart", "mpnet", "longformer"), "roberta"),
+_TEMPLATES = {  # vocab.txt is BERT's unless the family stands here
+    **dict.fromkeys(("albert", "deberta", "debertav2"), "bert"),
+    **dict.fromkeys(("roberta", "xlmroberta", "bart", "mpnet", "longformer", "led"), "roberta"),
     **dict.fromkeys(("t5", "mt5", "umt5", "longt5"), "t5"),
     **dict.fromkeys(("llama", "mistral", "gemma", "gemma2"), "bos"),
 }
 # Their vocabulary files alone do not say how to cut a text, or number tokens otherwise than the files do.
 _NEED_TOKENIZER_JSON = (
     "camembert", "xlnet", "mbart", "mbart50", "nllb", "m2m100", "pegasus", "barthez", "xglm", "marian", "bertjapanese",
-    "phobert", "bertweet", "clip", "openaigpt", "ctrl", "xlm", "herbert", "qwen2", "qwen3", "whisper",
+    "phobert", "bertweet", "clip", "openaigpt", "ctrl", "xlm", "herbert", "qwen2", "qwen3", "whisper", "blenderbot",
+    "blenderbotsmall",
 )  # fmt: skip
+_BRACKETED = re.compile(r"[\[<].+[\]>]")  # [MASK], <s>, <|endoftext|>
 _KEPT = ("model_max_length", "padding_side", "chat_template")  # settings that are ours only to pass on
 
 
@@ -49,28 +50,29 @@ def read(directory):
     )
     family = _family(config, settings)
     names, build = _find(directory)
-    if names != ("tokenizer.json",) and family in _NEED_TOKENIZER_JSON:
+    complete_file = names == ("tokenizer.json",)
+    if family in _NEED_TOKENIZER_JSON and not complete_file:
         raise ValueError(f"{directory} has {names[0]}, but a {family} tokenizer can be read from tokenizer.json only: "
                          "load it with transformers and save it again.")  # fmt: skip
     backend, found = build(*(directory / name for name in names), family, settings)
     declared = _declared(settings, special_map)
     template = _TEMPLATES.get(family, "bert" if names == ("vocab.txt",) else None)
-    if names != ("tokenizer.json",):
+    if not complete_file:
         _add_tokens(backend, directory, settings, special_map, added)
-        if template in (None, "bos"):
-            ends = [end for end in ("bos", "eos") if settings.get(f"add_{end}_token", end == template)]
-            template = {"eos": "t5"}.get("_".join(ends), "_".join(ends) or None)
-    roles = complete(_roles(backend, declared, config, found, names), template)
-    missing = [token for token in roles.values() if token not in _specials(backend)]
-    # RoBERTa's mask stands for a word with its space, unless a file describes it.
-    left_space = template == "roberta" and names != ("vocab.txt",)
-    described = {token.content: token for token in declared.values() if isinstance(token, AddedToken)}
-    backend.add_special_tokens([
-        described.get(token) or special_token(token, "mask" if token == roles.get("mask") else None, left_space)
-        for token in dict.fromkeys(missing)
-    ])  # fmt: skip
-    if template and backend.post_processor is None:
+    specials = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    roles = _roles(backend, declared, config, found, specials if complete_file else backend.get_vocab())
+    roles = {role: token for role, token in complete(roles, template).items() if declared.get(role, "") is not None}
+    for role in (role for role in ROLES if role in roles and roles[role] not in specials):
+        described = isinstance(declared.get(role), AddedToken)  # else RoBERTa's mask takes the space before it
+        left_space = template == "roberta" and names != ("vocab.txt",)
+        backend.add_special_tokens([declared[role] if described else special_token(roles[role], role, left_space)])
+    if template in (None, "bos"):
+        ends = [end for end in ("bos", "eos") if end in roles and settings.get(f"add_{end}_token", end == template)]
+        template = {"": None, "eos": "t5"}.get(name := "_".join(ends), name)
+    if template and not complete_file:
         backend.post_processor = post_processor(template, roles, backend.token_to_id)
+    if (directory / "chat_template.jinja").is_file():
+        settings["chat_template"] = (directory / "chat_template.jinja").read_text(encoding="utf-8")
     return backend, roles, {key: settings[key] for key in _KEPT if settings.get(key) is not None}
 
 
@@ -79,8 +81,10 @@ def write(directory, backend, roles, settings):
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     special = {f"{role}_token": token for role, token in roles.items()}
-    # This class name makes transformers take tokenizer.json as it is, whatever the family.
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | special | settings
+    # This class name makes transformers take tokenizer.json as it is, whatever the family. A null role is one that
+    # config.json must not fill in.
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    config |= {f"{role}_token": roles.get(role) for role in ROLES} | settings
     for name, content in (("tokenizer_config.json", config), ("special_tokens_map.json", special)):
         write_text(directory / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     write_text(directory / "tokenizer.json", backend.to_str(pretty=True))
@@ -122,25 +126,20 @@ def _declared(settings, special_map):
             for role in ROLES if any((key := f"{role}_token") in source for source in sources)}  # fmt: skip
 
 
-def _roles(backend, declared, config, found, names):
+def _roles(backend, declared, config, found, known):
     """Role -> token, each from the first that says something: a declaration, config.json, the file, the usual names."""
-    known = _specials(backend) if names == ("tokenizer.json",) else backend.get_vocab()
     roles = {}
     for role in ROLES:
         number = config.get(f"{role}_token_id")
         number = number[0] if isinstance(number, list) and number else number
+        token = backend.id_to_token(number) if isinstance(number, int) and number >= 0 else None
         if role in declared:
-            token = declared[role]
-            roles[role] = token.content if isinstance(token, AddedToken) else token
-        elif isinstance(number, int) and number >= 0 and (token := backend.id_to_token(number)) is not None:
+            roles[role] = getattr(declared[role], "content", declared[role])
+        elif token in known and _BRACKETED.fullmatch(token):  # not GPT-2's "!", which is where a config pads with 0
             roles[role] = token
         else:
             roles[role] = found.get(role) or next((token for token in _USUAL[role] if token in known), None)
     return roles
-
-
-def _specials(backend):
-    return {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
 
 
 def _add_tokens(backend, directory, settings, special_map, added):
@@ -174,7 +173,7 @@ def _from_wordpiece(path, family, settings):
     tokens = [token.rstrip("\r") for token in (tokens[:-1] if tokens[-1] == "" else tokens)]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     unk = _token(settings.get("unk_token")) or "[UNK]"
-    cased = any(token != token.lower() for token in tokens if not re.fullmatch(r"[\[<].*[\]>]", token))
+    cased = any(token != token.lower() for token in tokens if not _BRACKETED.fullmatch(token))
     backend = Tokenizer(models.WordPiece(vocabulary, unk_token=str(getattr(unk, "content", unk))))
     backend.normalizer = normalizers.BertNormalizer(
         lowercase=bool(settings.get("do_lower_case", not cased)), strip_accents=settings.get("strip_accents"),

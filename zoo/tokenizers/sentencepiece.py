@@ -116,7 +116,8 @@ def _parse(path):
             if number == 1:
                 piece = dict(_fields(value))
                 score = np.frombuffer(piece.get(2, bytes(4)), "<f4")[0]
-                pieces.append((piece[1].decode(), float(str(score)), piece.get(3, 1)))  # as short as it was written
+                # In its fewest digits, which survive tokenizer.json; more would come back with another last bit.
+                pieces.append((piece[1].decode(), float(str(score)), piece.get(3, 1)))
             elif number in settings:
                 settings[number] = dict(_fields(value))
     except (IndexError, KeyError, TypeError, ValueError):

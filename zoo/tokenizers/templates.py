@@ -5,7 +5,7 @@ It knows roles (`bos`, `sep`, ...) and templates by name; which family uses whic
 
 from tokenizers import AddedToken, processors
 
-ROLES = ("pad", "bos", "eos", "unk", "mask", "cls", "sep")
+ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # the order in which `transformers` adds what is missing
 
 # One text, and a pair; `:1` is the token type of BERT's second sentence.
 TEMPLATES = {

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from tokenizers import processors
 
 from zoo.tokenizers import files, training
 from zoo.tokenizers.encoding import inputs, kept, locate, pick, stack
@@ -43,6 +44,8 @@ class Tokenizer:
     def __init__(self, backend, roles=None, settings=None):
         backend.no_truncation()
         backend.no_padding()
+        if backend.post_processor is None:  # else the second text of a pair would have type 0 too
+            backend.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[])
         self._backend, self._roles, self._settings = backend, dict(roles or {}), dict(settings or {})
         for role, token in self._roles.items():
             if role not in ROLES:
@@ -63,8 +66,8 @@ class Tokenizer:
             vocabulary_size: number of tokens at most, special ones and sentinels included.
             special_tokens: dictionary, role -> token, that overrides the kind's own (None removes a role), or a list of
                 tokens without a role beside the kind's own. They get the first ids. The kinds' own are `<|endoftext|>`
-                for bos, eos and pad (bpe, char, which adds `<unk>`), `[PAD] [UNK] [CLS] [SEP] [MASK]` (wordpiece) and
-                `<pad> </s> <unk>` (unigram).
+                for bos, eos and pad (bpe; char, which adds U+FFFD as unk), `[PAD] [UNK] [CLS] [SEP] [MASK]`
+                (wordpiece) and `<pad> </s> <unk>` (unigram).
             lowercase: whether to lower-case text.
             num_sentinels: number of T5's `<extra_id_i>`, on the last ids, descending; 100 for unigram, else 0.
             template: tokens around a text: `bert` `[CLS] A [SEP] B [SEP]`, `roberta` `<s> A </s></s> B </s>`, `t5`
@@ -82,22 +85,22 @@ class Tokenizer:
 
     @classmethod
     def from_preset(cls, preset):
-        """Reads `tokenizer.json`, else a SentencePiece model, BERT's `vocab.txt`, GPT-2's `vocab.json` and `merges.txt`.
+        """Reads `tokenizer.json`, a SentencePiece model, BERT's `vocab.txt`, or GPT-2's `vocab.json` with `merges.txt`.
 
         `vocab.txt` lower-cases text as `do_lower_case` in tokenizer_config.json says, and if nothing says so, when the
         vocabulary holds no capital.
 
         Args:
-            preset: a local directory, or what `zoo.presets` resolves to one.
+            preset: a local directory, or `hf://owner/repo`, or a name of `zoo.presets()`.
 
         Raises:
             ValueError: no whole tokenizer there, a damaged file, or files that contradict each other.
         """
         directory = Path(preset)
         if not directory.is_dir():
-            from zoo.presets import resolve  # here, because the Hub is not needed for local files
+            from zoo.pretrained import resolve  # here, because local files need no Hub
 
-            directory = resolve(preset)
+            directory = resolve(preset, weights=False)
         return cls(*files.read(directory))
 
     def save(self, directory):
@@ -175,15 +178,14 @@ class Tokenizer:
         Raises:
             ValueError: an id outside the vocabulary, or something else than integers.
         """
-        nested = ids.ndim > 1 if hasattr(ids, "ndim") else any(np.ndim(row) for row in ids)
-        if nested:
+        if ids.ndim > 1 if hasattr(ids, "ndim") else len(ids) and np.ndim(ids[0]):
             rows = [self._checked(row).tolist() for row in ids]
             return self._backend.decode_batch(rows, skip_special_tokens=skip_special_tokens)
         return self._backend.decode(self._checked(ids).tolist(), skip_special_tokens=skip_special_tokens)
 
     def tokenize(self, text):
         """The tokens of a text as strings, without those of the template."""
-        return self._encode(text, None, False, self._backend.encode_batch)[0].tokens
+        return [self._backend.id_to_token(i) for i in self.encode(text, add_special_tokens=False)]
 
     def id_to_token(self, id):
         """The token of an id, None if it has none."""

@@ -17,9 +17,10 @@ _ROLES = {
     "bpe": {"bos": _END, "eos": _END, "pad": _END},
     "wordpiece": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
     "unigram": {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"},
-    "char": {"bos": _END, "eos": _END, "pad": _END, "unk": "<unk>"},
+    "char": {"bos": _END, "eos": _END, "pad": _END, "unk": "\ufffd"},
 }
 _TEMPLATE = {"wordpiece": "bert", "unigram": "t5"}
+_EMPTY = "The corpus is empty: there is no text to train a tokenizer on."
 _CHUNK = 1 << 16  # characters of a file read at once
 
 
@@ -63,6 +64,8 @@ def _roles(kind, special_tokens, template):
         if unknown := [role for role in special_tokens if role not in ROLES]:
             raise ValueError(f"special_tokens has the unknown role {unknown[0]!r}; known are {', '.join(ROLES)}.")
         roles = special_tokens | {r: t for r, t in _ROLES[kind].items() if r not in special_tokens}
+    elif isinstance(special_tokens, str):
+        raise ValueError(f"special_tokens must be a dictionary or a list, got the string {special_tokens!r}.")
     else:
         roles, plain = _ROLES[kind], list(special_tokens or ())
     roles = complete(roles, template)
@@ -104,7 +107,7 @@ def _checked(texts):
         empty = empty and not text.strip()
         yield text
     if empty:
-        raise ValueError("The corpus is empty: there is no text to train a tokenizer on.")
+        raise ValueError(_EMPTY)
 
 
 def _bpe(texts, size, specials, unk, lowercase, progress):
@@ -158,6 +161,8 @@ def _unigram(texts, size, specials, unk, lowercase, progress):
     words = Counter()
     for text in texts:
         words.update(normalizer.normalize_str(text).split())
+    if not words:
+        raise ValueError(_EMPTY)
     words, names = Counter({"▁" + word: count for word, count in words.items()}), [t.content for t in specials]
     alphabet = set().union(*words)
     if len(names) + len(alphabet) > size:

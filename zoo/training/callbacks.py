@@ -25,7 +25,7 @@ class Monitor(keras.callbacks.Callback):
         tokens_per_step: positions in a batch.
         done: steps done before this `fit`, 0 unless resumed.
         every: steps between rows; the first and the last step have one too.
-        validate: function of the model that returns a loss, or None.
+        validate: function of the model and the step that returns a loss, or None.
         validate_every: steps between validations; the last step has one too.
         checkpoints: directory for checkpoints, or None.
         checkpoint_every: steps between checkpoints; the last step has one too.
@@ -83,7 +83,7 @@ class Monitor(keras.callbacks.Callback):
         if self.measured == self.done:
             row["tokens_per_second"] = None
         if validate:
-            row["val_loss"] = self.val_loss = self.validate(model)
+            row["val_loss"] = self.val_loss = self.validate(model, self.step)
         for report in self.reports:
             report.row(row)
         self._check(row["loss"], "loss")
@@ -102,18 +102,15 @@ class Monitor(keras.callbacks.Callback):
             )
 
 
-def validation_loss(model, data, batches=None):
+def validation_loss(model, batches):
     """Mean loss per token of held-out data: every label of weight 1 counts the same, in whichever batch it is.
 
     Args:
         model: a compiled model whose loss is the mean over the weights of a batch.
-        data: iterable of (x, y, w) numpy batches of one shape.
-        batches: at most so many; None: all.
+        batches: iterable of (x, y, w) numpy batches of one shape.
     """
     total = count = 0.0
-    for i, (x, y, w) in enumerate(data):
-        if i == batches:
-            break
+    for x, y, w in batches:
         loss = model.test_on_batch(x, y, w, return_dict=True)["loss"]  # of this batch alone
         total, count = total + float(loss) * float(w.sum()), count + float(w.sum())
     model.reset_metrics()

@@ -100,12 +100,12 @@ def checkpoints(directory):
 def _state(model):
     """Every variable of a model and its optimizer by a name of its own.
 
-    Optimizer variables are numbered besides: Keras gives several of one optimizer the same path.
+    Optimizer variables are numbered besides, for Keras gives several of one optimizer the same name.
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     named = [(f"model/{v.path}", v) for v in model.variables]
-    named += [(f"optimizer/{i}/{v.path}", v) for i, v in enumerate(model.optimizer.variables)]
+    named += [(f"optimizer/{i}/{v.name}", v) for i, v in enumerate(model.optimizer.variables)]
     state = dict(named)
     assert len(state) == len(named), "two variables of the model share a path"
     return state

@@ -1,0 +1,59 @@
+"""Recipes are run as users run them: in a process of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TINY = ("--vocabulary_size=400", "--num_layers=1", "--num_heads=2", "--hidden_dim=16", "--sequence_length=32",
+        "--batch_size=4", "--steps=20", "--learning_rate=1e-2", "--validation_batches=2", "--validate_every=10",
+        "--checkpoint_every=10")  # fmt: skip
+SMALL = ("--vocabulary_size=512", "--num_layers=2", "--num_heads=2", "--hidden_dim=64", "--sequence_length=64",
+         "--batch_size=8", "--steps=120", "--learning_rate=1e-2", "--validation_batches=4", "--validate_every=60",
+         "--checkpoint_every=60", "--dropout=0.1")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory):
+    """Runs a recipe with flags; returns the finished process."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def run(name, *flags, check=True, **environment):
+        paths = [environment.pop("PYTHONPATH", None), str(ROOT), os.environ.get("PYTHONPATH")]
+        environment = {**os.environ, "ZOO_CACHE": str(cache), "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                       "CUDA_VISIBLE_DEVICES": "", **environment}  # fmt: skip
+        command = [sys.executable, ROOT / "recipes" / f"{name}.py", *flags]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A file with 500 kB of English, paragraphs between blank lines."""
+    from zoo.data.prose import docstrings
+
+    path = tmp_path_factory.mktemp("corpus") / "text.txt"
+    path.write_text("\n\n".join(text for _, _, text in docstrings()[:400]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def pretrained(recipe, corpus, tmp_path_factory):
+    """The directory and the output of a finished run of a family."""
+    runs = {}
+
+    def get(family):
+        if family not in runs:
+            output = tmp_path_factory.mktemp("runs") / family
+            size = SMALL if family == "gpt2" else TINY
+            flags = [f"--family={family}", f"--data={corpus}", "--split=blank", f"--output={output}"]
+            runs[family] = output, recipe("pretrain", *size, *flags).stdout
+        return runs[family]
+
+    return get

@@ -1,0 +1,177 @@
+"""recipes/pretrain.py from the command line: what it leaves behind, what it resumes, what it refuses."""
+
+import math
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from zoo.checkpoint import Checkpoint
+from zoo.training.reports import read_rows
+
+FAMILIES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "bert": "BertForMaskedLM",
+            "roberta": "RobertaForMaskedLM", "t5": "T5ForConditionalGeneration",
+            "bart": "BartForConditionalGeneration"}  # fmt: skip
+
+
+def perplexities(text):
+    found = re.search(r"^held-out perplexity (\S+), of a unigram model (\S+)$", text, re.MULTILINE)
+    return float(found[1]), float(found[2])
+
+
+def state(output, step):
+    stored = Checkpoint(output / "checkpoints" / f"{step:09d}")
+    return {name: stored.read(name) for name in stored}
+
+
+def assert_same_state(ours, theirs, exact):
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=0 if exact else 1e-6, err_msg=name)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_of_each_family(family, pretrained, backend):
+    output, text = pretrained(family)
+    rows = read_rows(output / "metrics.csv")
+    steps = rows[-1]["step"]
+    assert [row["step"] for row in rows] == [1, *range(10, steps + 1, 10)]
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.15
+    validated = {row["step"]: row["val_loss"] for row in rows if row["val_loss"] is not None}
+    assert [*validated] == [steps // 2, steps] and all(row["tokens_per_second"] > 0 for row in rows[1:])
+    assert math.exp(validated[steps]) == pytest.approx(perplexities(text)[0], abs=0.01)
+    assert rows[-1]["learning_rate"] == 0 and max(row["learning_rate"] for row in rows) <= 1e-2
+    assert (output / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(os.listdir(output / "checkpoints")) == [f"{n:09d}" for n in (steps // 2, steps)]
+    assert f"--backend={backend}" in (output / "run.cfg").read_text()
+    assert f".from_preset({str(output / 'preset')!r})" in text
+
+
+@pytest.mark.backends
+def test_gpt_beats_the_unigram_model_by_far(pretrained):
+    perplexity, unigram = perplexities(pretrained("gpt2")[1])
+    assert perplexity < unigram / 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_preset_opens_in_transformers(family, pretrained):
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    output, _ = pretrained(family)
+    preset = output / "preset"
+    theirs = getattr(transformers, FAMILIES[family]).from_pretrained(preset).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(preset)
+    x = dict(tokenizer("The value of a name", return_tensors="pt"))
+    x = {name: x[name] for name in ("input_ids", "attention_mask")}
+    inputs = {"token_ids": x["input_ids"].numpy().astype("int32")}
+    if family in ("t5", "bart"):
+        inputs["decoder_token_ids"], x["decoder_input_ids"] = inputs["token_ids"], x["input_ids"]
+    import keras
+
+    import zoo
+
+    (task,) = (getattr(zoo, name) for name in ("CausalLM", "MaskedLM", "Seq2SeqLM") if f"zoo.{name}." in pretrained(family)[1])
+    ours = keras.ops.convert_to_numpy(task.from_preset(preset)(inputs))
+    with torch.no_grad():
+        np.testing.assert_allclose(ours, theirs(**x).logits.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.backends
+def test_a_resumed_run_ends_in_the_same_state(pretrained, recipe, tmp_path, backend):
+    output, text = pretrained("gpt2")
+    again = tmp_path / "again"
+    shutil.copytree(output, again)
+    shutil.rmtree(again / "preset")
+    weights = again / "checkpoints" / "000000120" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])  # so the run goes on from step 60
+    resumed = recipe("pretrain", f"--output={again}", "--resume", KERAS_BACKEND=backend)
+    assert "000000120 is damaged" in resumed.stderr and "60 steps are done" in resumed.stdout
+    exact = backend == "jax"
+    assert_same_state(state(again, 120), state(output, 120), exact)
+    assert perplexities(resumed.stdout) == pytest.approx(perplexities(text), abs=0.01)
+    rows, whole = read_rows(again / "metrics.csv"), read_rows(output / "metrics.csv")
+    assert [row["step"] for row in rows] == sorted([61, *(row["step"] for row in whole)])
+    assert [row for row in rows if row["step"] <= 60] == [row for row in whole if row["step"] <= 60]
+    assert (again / "preset" / "model.safetensors").is_file()
+
+
+def test_run_cfg_makes_the_same_run(pretrained, recipe, tmp_path):
+    output, _ = pretrained("bert")
+    recipe("pretrain", f"--flagfile={output / 'run.cfg'}", f"--output={tmp_path / 'run'}")
+    assert_same_state(state(tmp_path / "run", 20), state(output, 20), exact=True)
+    ours, theirs = ((path / "run.cfg").read_text().splitlines()[1:] for path in (tmp_path / "run", output))
+    assert [a for a, b in zip(ours, theirs, strict=True) if a != b] == [f"--output={tmp_path / 'run'}"]
+
+
+def test_a_preset_is_trained_on(pretrained, recipe, corpus, tmp_path):
+    output, _ = pretrained("gpt2")
+    flags = (f"--preset={output / 'preset'}", f"--data={corpus}", "--split=blank", "--sequence_length=64", "--steps=2",
+             "--batch_size=8", "--learning_rate=1e-6", f"--output={tmp_path / 'run'}")  # fmt: skip
+    done = recipe("pretrain", *flags)
+    assert "--family=gpt2" in (tmp_path / "run" / "run.cfg").read_text()
+    assert perplexities(done.stdout)[0] == pytest.approx(perplexities(pretrained("gpt2")[1])[0], rel=0.01)
+
+
+REFUSED = {
+    "unknown flag": (["--leraning_rate=1"], "leraning_rate"),
+    "stray word": (["gpt2"], "'gpt2' is no flag"),
+    "unknown family": (["--family=gpt3"], "Unknown family 'gpt3': did you mean gpt2"),
+    "unknown objective": (["--objective=nsp"], "Unknown --objective=nsp; known are causal_lm"),
+    "objective of another shape": (["--family=bert", "--objective=causal_lm"], "does not fit bert"),
+    "missing file": (["--data=no/such/file.txt"], "'no/such/file.txt'"),
+    "heads": (["--hidden_dim=100", "--num_heads=3"], "hidden_dim=100 is not divisible by num_heads=3"),
+    "no number": (["--steps=many"], "--steps=many"),
+    "no steps": (["--steps=0"], "--steps=0"),
+    "warmup": (["--steps=10", "--warmup_steps=10"], "warmup_steps=10"),
+    "learning rate": (["--learning_rate=-1"], "-1"),
+    "dropout": (["--dropout=1"], "dropout"),
+    "pure bfloat16": (["--dtype=bfloat16"], "use mixed_bfloat16"),
+    "mesh": (["--mesh=data:2"], "--mesh"),
+    "resume without output": (["--resume"], "--resume needs --output"),
+    "unknown preset": (["--preset=gpt9"], "No preset 'gpt9'"),
+    "shape of a preset": (["--preset=gpt2", "--num_layers=3"], "leave --num_layers out"),
+}
+
+
+@pytest.mark.parametrize(("flags", "message"), REFUSED.values(), ids=REFUSED)
+def test_refuses_in_one_sentence(flags, message, recipe, tmp_path):
+    if not any(flag.startswith("--resume") for flag in flags):
+        flags = [*flags, f"--output={tmp_path / 'run'}"]
+    assert_refused(recipe("pretrain", *flags, check=False), message)
+    assert not (tmp_path / "run").exists()
+
+
+def assert_refused(done, message):
+    assert done.returncode in (1, 2) and message in done.stderr, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_refuses_text_that_is_not_there(recipe, tmp_path):
+    empty = tmp_path / "empty.txt"
+    empty.write_text(" \n\n")
+    done = recipe("pretrain", f"--data={empty}", f"--output={tmp_path / 'run'}", check=False)
+    assert_refused(done, "The corpus is empty")
+    assert not (tmp_path / "run" / "run.cfg").exists()
+
+
+def test_refuses_rows_longer_than_the_positions(pretrained, recipe, tmp_path):
+    preset = pretrained("gpt2")[0] / "preset"
+    done = recipe("pretrain", f"--preset={preset}", f"--output={tmp_path / 'run'}", check=False)
+    assert_refused(done, "--sequence_length=128 is more than the 64 positions")
+
+
+def test_refuses_to_overwrite_a_run(pretrained, recipe):
+    output, _ = pretrained("gpt2")
+    assert_refused(recipe("pretrain", f"--output={output}", check=False), "already holds a run")
+    done = recipe("pretrain", f"--output={output}", "--resume", "--batch_size=4", check=False)
+    assert_refused(done, "has --batch_size=8, not 4")
+
+
+def test_refuses_a_backend_that_is_not_there(recipe, tmp_path):
+    hide = "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda n, p=None: None if n == 'torch' else find(n, p)"
+    (tmp_path / "sitecustomize.py").write_text(hide)
+    done = recipe("pretrain", "--backend=torch", check=False, PYTHONPATH=str(tmp_path))
+    assert_refused(done, "pip install keras-zoo[torch]")
+    assert_refused(recipe("pretrain", check=False, KERAS_BACKEND="numpy"), "KERAS_BACKEND='numpy'")

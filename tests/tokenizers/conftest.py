@@ -1,0 +1,41 @@
+"""Text and trained tokenizers that the tests of this folder share."""
+
+from pydoc_data.topics import topics
+
+import pytest
+
+from zoo.tokenizers import Tokenizer
+
+KINDS = ("bpe", "wordpiece", "unigram", "char")
+ODD = [  # ligatures, full-width and combined letters, emoji, white space of all sorts
+    "",
+    "  ",
+    " a  b ",
+    "ﬁne café №5 ½ \u200b x\u00a0y\tz",
+    "a 🙂 b",
+    "\u3000全角ＡＢＣ　空格",
+    "x\ny\r\n z",
+    "e\u0301 ǅ ß",
+]
+
+
+@pytest.fixture(scope="session")
+def prose():
+    """English documents that every Python carries."""
+    return list(topics.values())
+
+
+@pytest.fixture(scope="session")
+def trained(prose):
+    """A tokenizer of each kind."""
+    return {kind: Tokenizer.train(prose, kind, 1500) for kind in KINDS}
+
+
+@pytest.fixture(scope="session")
+def lines(shared_data):
+    """Real lines, English and Chinese, and odd ones."""
+    found = list(ODD)
+    for name in ("wikitext-2/valid.txt", "gutenberg/2701-0.txt", "zh-classics/红楼梦.txt"):
+        text = (shared_data / name).read_text(encoding="utf-8").split("\n")
+        found += text[:: len(text) // 150]
+    return found

@@ -1,0 +1,142 @@
+"""What `Monitor` measures, against a loop of single steps; the reports; and the stop at NaN."""
+
+import csv
+import io
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo import training
+from zoo.training.reports import COLUMNS, Report, read_rows
+
+pytestmark = pytest.mark.backends
+IDS = np.random.default_rng(0).integers(0, 20, (7, 4, 9)).astype("int32")
+WEIGHTS = (np.random.default_rng(1).random((7, 4, 8)) < np.linspace(0.2, 1, 7)[:, None, None]).astype("float32")
+BATCHES = [({"token_ids": ids[:, :-1]}, ids[:, 1:], w) for ids, w in zip(IDS, WEIGHTS)]
+
+
+@pytest.fixture(scope="module")
+def start():
+    return [np.array(keras.ops.convert_to_numpy(v.value)) for v in model().variables]
+
+
+def model(values=None, rate=1e-2):
+    backbone = zoo.GPTBackbone(vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16,
+                               max_sequence_length=8, dropout=0.0)  # fmt: skip
+    lm = zoo.CausalLM(backbone)
+    for variable, value in zip(lm.variables, values or []):
+        variable.assign(value)
+    lm.compile(keras.optimizers.SGD(rate, name="sgd"), weighted_metrics=[])
+    return lm
+
+
+class Kept(Report):
+    """Keeps rows in memory."""
+
+    def __init__(self):
+        self.rows, self.ended = [], 0
+
+    def row(self, row):
+        self.rows.append(row)
+
+    def end(self):
+        self.ended += 1
+
+
+def fit(lm, monitor, batches=BATCHES):
+    lm.fit((batch for batch in batches), steps_per_epoch=len(batches), shuffle=False, verbose=0, callbacks=[monitor])
+
+
+def test_rows_are_means_since_the_last_row(start):
+    kept, lm, twin = Kept(), model(start), model(start)
+    fit(lm, training.Monitor([kept], steps=7, tokens_per_step=32, every=3))
+    losses = [twin.train_on_batch(x, y, w) for x, y, w in BATCHES]
+    assert [row["step"] for row in kept.rows] == [1, 3, 6, 7]
+    expected = [losses[0], np.mean(losses[1:3]), np.mean(losses[3:6]), losses[6]]
+    np.testing.assert_allclose([row["loss"] for row in kept.rows], expected, rtol=1e-5)
+    assert [row["tokens_per_second"] is None for row in kept.rows] == [True, False, False, False]
+    assert kept.ended == 1
+
+
+def test_validation_weighs_tokens_and_disturbs_nothing(start):
+    kept, lm, twin = Kept(), model(start), model(start)
+    validate = lambda model, step: training.validation_loss(model, BATCHES)  # noqa: E731
+    fit(lm, training.Monitor([kept], steps=7, tokens_per_step=32, every=2, validate=validate, validate_every=4))
+    for i, (x, y, w) in enumerate(BATCHES, start=1):
+        twin.train_on_batch(x, y, w)
+        if i == 4:
+            logits = np.concatenate([keras.ops.convert_to_numpy(twin(x)) for x, _, _ in BATCHES]).astype("float64")
+    labels, weights = IDS[:, :, 1:].reshape(28, 8), WEIGHTS.reshape(28, 8)
+    logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+    nll = -np.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    found = {row["step"]: row["val_loss"] for row in kept.rows}
+    assert [step for step, loss in found.items() if loss is not None] == [4, 7]
+    np.testing.assert_allclose(found[4], (nll * weights).sum() / weights.sum(), rtol=1e-5)
+    for ours, theirs in zip(lm.variables, twin.variables):
+        np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (ours.value, theirs.value)), rtol=1e-5, atol=1e-7)
+
+
+def test_nan_stops_before_it_is_saved(start, tmp_path):
+    kept, lm = Kept(), model(start)
+    spoilt = [*BATCHES[:4], (*BATCHES[4][:2], BATCHES[4][2] * np.nan), *BATCHES[5:]]
+    monitor = training.Monitor([kept], steps=7, tokens_per_step=32, every=2, checkpoints=tmp_path, checkpoint_every=2)
+    with pytest.raises(FloatingPointError, match="after step 6, it was finite up to step 4"):
+        fit(lm, monitor, spoilt)
+    assert [path.name for path in training.checkpoints(tmp_path)] == ["000000002", "000000004"]
+    assert kept.ended == 1 and np.isnan(kept.rows[-1]["loss"])
+
+
+def row(step, **values):
+    return {**dict.fromkeys(COLUMNS), "step": step, **values}
+
+
+def test_csv_is_cut_where_a_run_is_resumed(tmp_path):
+    path = tmp_path / "metrics.csv"
+    log = training.CSVLog(path)
+    log.begin(0, 30)
+    for step in (10, 20, 30):
+        log.row(row(step, loss=1 / step, val_loss=0.5 if step == 20 else None, learning_rate=1e-3))
+    log.end()
+    with path.open("a") as file:
+        file.write("40,0.1")  # killed while it wrote
+    log = training.CSVLog(path)
+    log.begin(20, 30)
+    log.row(row(25, loss=2.0))
+    log.end()
+    with path.open(newline="") as file:
+        table = list(csv.reader(file))
+    assert table[0] == ["step", "loss", "val_loss", "learning_rate", "tokens_per_second"]
+    assert table[1:] == [["10", "0.1", "", "0.001", ""], ["20", "0.05", "0.5", "0.001", ""], ["25", "2", "", "", ""]]
+    assert [one["val_loss"] for one in read_rows(path)] == [None, 0.5, None]
+
+
+def test_plot_is_a_png(tmp_path):
+    log = training.CSVLog(tmp_path / "metrics.csv")
+    plot = training.LossPlot(tmp_path / "loss.png", log.path, "title")
+    log.begin(0, 2)
+    for one in (row(1, loss=3.0), row(2, loss=2.0, val_loss=2.5)):
+        log.row(one)
+        plot.row(one)
+    content = (tmp_path / "loss.png").read_bytes()
+    assert content.startswith(b"\x89PNG\r\n") and content.endswith(b"IEND\xaeB`\x82")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("file", [io.StringIO(), Terminal()])
+def test_progress_names_loss_speed_and_time_left(file):
+    bar = training.ProgressBar(file)
+    bar.begin(0, 40)
+    for step in (1, 20):
+        bar.tick(step)
+        bar.row(row(step, loss=4.5678, tokens_per_second=12345.6))
+    bar.tick(40)
+    bar.end()
+    text = file.getvalue()
+    assert "4.568" in text and "12,346 tokens/s" in text
+    assert ("20/40 [" in text and "<" in text) if file.isatty() else ("step 20/40" in text and "0:00 left" in text)

@@ -1,0 +1,112 @@
+"""Checkpoints: everything comes back, nothing damaged or foreign does."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo import training
+from zoo.checkpoint import Checkpoint
+
+pytestmark = pytest.mark.backends
+
+
+def model(hidden_dim=8, optimizer="AdamW"):
+    backbone = zoo.GPTBackbone(vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=hidden_dim, intermediate_dim=16,
+                               max_sequence_length=8, dropout=0.2)  # fmt: skip
+    lm = zoo.CausalLM(backbone)
+    lm.compile(getattr(keras.optimizers, optimizer)(1e-2, name=optimizer.lower()), weighted_metrics=[])
+    return lm
+
+
+def train(lm, start, stop):
+    ids = np.random.default_rng(0).integers(0, 20, (16, 4, 9)).astype("int32")
+    for batch in ids[start:stop]:
+        lm.train_on_batch({"token_ids": batch[:, :-1]}, batch[:, 1:], np.ones((4, 8), "float32"))
+
+
+def values(lm):
+    variables = [*lm.variables, *lm.optimizer.variables]
+    return [np.array(keras.ops.convert_to_numpy(v.value)) for v in variables]
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "Adafactor"])
+def test_a_fresh_model_goes_on_as_the_saved_one(tmp_path, optimizer):
+    first, second = model(optimizer=optimizer), model(optimizer=optimizer)
+    train(first, 0, 4)
+    training.save(tmp_path, first, 4)
+    train(first, 4, 8)
+    assert training.restore(tmp_path, second) == 4
+    train(second, 4, 8)
+    tolerance = 0 if keras.backend.backend() == "jax" else 1e-6
+    for ours, theirs in zip(values(first), values(second), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_holds_every_kind_of_state(tmp_path):
+    lm = model()
+    train(lm, 0, 2)
+    stored = Checkpoint(training.save(tmp_path, lm, 2))
+    names = list(stored)
+    assert len(names) == len(lm.variables) + len(lm.optimizer.variables)
+    assert any(name.endswith("seeds/seed_generator_state") for name in names)
+    (iterations,) = (name for name in names if name.endswith("/iteration"))
+    assert int(stored.read(iterations)) == 2
+
+
+def test_keeps_the_newest(tmp_path):
+    lm = model()
+    for step in (5, 10, 15):
+        training.save(tmp_path, lm, step, keep=2)
+    assert [path.name for path in training.checkpoints(tmp_path)] == ["000000010", "000000015"]
+    assert training.restore(tmp_path / "nothing", lm) == 0
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, lambda path: path.unlink()])
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
+def test_damaged_ones_are_skipped(tmp_path, damage, name):
+    lm = model()
+    training.save(tmp_path, lm, 1)
+    whole = values(lm)
+    train(lm, 0, 1)
+    damage(training.save(tmp_path, lm, 2) / name)
+    again = model()
+    with pytest.warns(UserWarning, match="000000002 is damaged"):
+        assert training.restore(tmp_path, again) == 1
+    for ours, theirs in zip(values(again), whole, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_save_cut_short_leaves_no_trace(tmp_path, monkeypatch):
+    lm = model()
+    training.save(tmp_path, lm, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dumps", lambda *args, **kwargs: 1 / 0)  # after the tensors, before the state
+        with pytest.raises(ZeroDivisionError):
+            training.save(tmp_path, lm, 2)
+    assert training.restore(tmp_path, model()) == 1
+    training.save(tmp_path, lm, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000001", "000000002"]
+
+
+@pytest.mark.parametrize("other", [{"hidden_dim": 16}, {"optimizer": "Adafactor"}])
+def test_another_model_is_refused_and_left_alone(tmp_path, other):
+    training.save(tmp_path, model(), 3)
+    lm = model(**other)
+    before = values(lm)[: len(lm.variables)]
+    with pytest.raises(ValueError, match="another model or optimizer"):
+        training.restore(tmp_path, lm)
+    for ours, theirs in zip(values(lm), before):
+        np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,34 @@
+"""umT5 (Chung et al. 2023): mT5 with relative buckets of each layer's own."""
+
+from zoo.families import mt5, t5
+from zoo.families.family import Family
+
+
+def _read(hf):
+    # Published files say untied, and their logits are not scaled; "tied" ones are.
+    fields = {**t5.read(hf), "tie_embeddings": False}
+    tied = hf.get("tie_word_embeddings", True)
+    return {**fields, "logit_scale": hf["d_model"] ** -0.5} if tied and "d_model" in hf else fields
+
+
+def _write(config):
+    return {**t5.write(config), "tie_word_embeddings": config.logit_scale != 1.0}
+
+
+FAMILY = Family(
+    name="umt5",
+    backbone="UMT5Backbone",
+    model_types=("umt5",),
+    architectures=mt5.classes("UMT5"),
+    keys=t5.KEYS,
+    defaults={**mt5.FAMILY.defaults, "relative": "buckets_per_layer"},
+    derived=t5.derived,
+    fixed=t5.FIXED,
+    absent=mt5.FAMILY.absent,
+    extra_read=_read,
+    extra_write=_write,
+    table=t5.table,
+    prefix="transformer",
+    ignore=t5.IGNORE,
+    presets={"umt5_small": ("google/umt5-small", "307M"), "umt5_base": ("google/umt5-base", "592M")},
+)
