@@ -119,7 +119,7 @@ def preset_config():
             f"--sequence_length={FLAGS.sequence_length} is more than the {config.max_sequence_length} positions of "
             f"{FLAGS.preset}: lower it."
         )
-    return config.replace(**dropout_rates(family))
+    return dataclasses.replace(config, **dropout_rates(family))
 
 
 def new_config():

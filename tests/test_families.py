@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def load(directory):
 
 def filled(config):
     """With what None stands for."""
-    return config.replace(head_dim=config.resolved_head_dim, num_key_value_heads=config.resolved_key_value_heads)
+    return replace(config, head_dim=config.resolved_head_dim, num_key_value_heads=config.resolved_key_value_heads)
 
 
 @pytest.mark.filterwarnings("error")
@@ -130,7 +131,7 @@ def test_a_config_json_that_leaves_keys_out_means_what_transformers_assumes():
         free = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout", "final_dropout"), 0.0)
         free |= {"num_token_types": 0, "norm_epsilon": 1e-5}  # RoBERTa's class has BERT's, its files their own
         free = free if "roberta" in family.name else {k: v for k, v in free.items() if "dropout" in k}
-        assert filled(ours).replace(**free) == filled(theirs).replace(**free), family.name
+        assert replace(filled(ours), **free) == replace(filled(theirs), **free), family.name
 
 
 LEGACY = [
@@ -161,6 +162,20 @@ def test_older_spellings_mean_what_transformers_reads_in_them(model_type, keys):
     older = {**{key: value for key, value in full.items() if key not in recent}, **keys}
     newer = transformers.AutoConfig.for_model(**older).to_dict()
     assert filled(Config.from_dict(family.read(older))) == filled(Config.from_dict(family.read(newer)))
+
+
+def test_nothing_is_said_by_null():
+    """A key that is null switches its part off; it does not mean the family's default."""
+    read = lambda kind, **hf: Config.from_dict(families.by_model_type(kind).read({**SIZES, **hf}))  # noqa: E731
+    config = read("gemma2", attn_logit_softcapping=None, final_logit_softcapping=None, sliding_window=None)
+    assert (config.attention_softcap, config.logit_softcap, config.window) == (None, None, None)
+    assert read("gemma2").attention_softcap == 50.0 and read("gemma2").window == 4096
+    assert read("qwen2", use_sliding_window=True, max_window_layers=99).window is None
+    assert families.by_name("gpt2").read({"n_embd": 8, "n_inner": None})["intermediate_dim"] == 4 * 8
+
+
+SIZES = {"vocab_size": 9, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
+         "intermediate_size": 8}  # fmt: skip
 
 
 def test_the_first_nomic_files_have_other_keys():

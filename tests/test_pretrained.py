@@ -167,7 +167,11 @@ def hub(tmp_path, monkeypatch):
     (tmp_path / "repo" / "tf_model.h5").write_bytes(b"x" * 1000)
     (tmp_path / "repo" / "onnx").mkdir()
     (tmp_path / "repo" / "onnx" / "model.onnx").write_bytes(b"x" * 1000)
-    server = FakeHub(tmp_path / "repo")
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "config.json").write_bytes((tmp_path / "repo" / "config.json").read_bytes())
+    (pickled / "pytorch_model.bin").write_bytes(b"x")
+    server = FakeHub({"repo": tmp_path / "repo", "pickled": pickled})
     script = (
         "import sys; from zoo import pretrained\n"
         "try: print(pretrained.resolve(*sys.argv[1:]))\n"
@@ -187,28 +191,30 @@ def hub(tmp_path, monkeypatch):
 
 
 class FakeHub:
-    """Answers the three requests of `huggingface_hub` for one repository, owner/repo at main."""
+    """Answers the three requests of `huggingface_hub` for repositories owner/NAME at main."""
 
-    def __init__(self, directory):
+    def __init__(self, repositories):
         import hashlib
         import http.server
         import threading
 
-        self.asked, files, commit = [], {}, "a" * 40
-        for path in directory.rglob("*"):
-            if path.is_file():
-                files[path.relative_to(directory).as_posix()] = path.read_bytes()
-        info = {"id": "owner/repo", "sha": commit, "siblings": [{"rfilename": name} for name in files]}
-        outer = self
+        self.asked, outer, commit = [], self, "a" * 40
+        held = {
+            name: {p.relative_to(at).as_posix(): p.read_bytes() for p in at.rglob("*") if p.is_file()}
+            for name, at in repositories.items()
+        }
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self, body=True):
                 path = self.path.split("?")[0]
                 outer.asked.append((path, self.headers.get("authorization")))
-                name = path.removeprefix(f"/owner/repo/resolve/{commit}/")
-                if path in ("/api/models/owner/repo/revision/main", "/api/models/owner/repo"):
+                repository = path.removeprefix("/api/models").split("/")[2]
+                files, name = held.get(repository, {}), path.removeprefix(f"/owner/{repository}/resolve/{commit}/")
+                if files and path == f"/api/models/owner/{repository}/revision/main":
+                    names = [{"rfilename": name} for name in files]
+                    info = {"id": f"owner/{repository}", "sha": commit, "siblings": names}
                     self.answer(200, json.dumps(info).encode(), body)
-                elif path.startswith("/api/models/owner/repo/tree/"):
+                elif files and path.startswith(f"/api/models/owner/{repository}/tree/"):
                     tree = [{"type": "file", "path": n, "size": len(b), "oid": hashlib.sha1(b).hexdigest()}
                             for n, b in files.items()]  # fmt: skip
                     self.answer(200, json.dumps(tree).encode(), body)
@@ -254,6 +260,11 @@ def test_a_repository_is_downloaded_once_and_only_what_is_read(hub):
     assert not server.asked
     run("hf://owner/repo")
     assert not [path for path, _ in server.asked if path.endswith((".safetensors", ".h5", ".onnx"))]
+
+
+def test_pickled_weights_are_downloaded_only_where_there_are_no_others(hub):
+    _, run, _ = hub
+    assert sorted(os.listdir(run("hf://owner/pickled"))) == ["config.json", "pytorch_model.bin"]
 
 
 def test_what_was_tried_is_told(hub):

@@ -159,7 +159,7 @@ def sentencepiece_model(prose, tmp_path):
     sentencepiece = pytest.importorskip("sentencepiece")
 
     def make(name, **arguments):
-        (tmp_path / "text").write_text("".join(prose[:30]), encoding="utf-8")
+        (tmp_path / "text").write_text("".join(prose[:22]), encoding="utf-8")
         sentencepiece.SentencePieceTrainer.train(
             input=str(tmp_path / "text"), model_prefix=str(tmp_path / "m"), vocab_size=800, minloglevel=2, **arguments
         )
@@ -173,11 +173,11 @@ def sentencepiece_model(prose, tmp_path):
 def test_sentencepiece_models(sentencepiece_model, prose, tmp_path, case):
     theirs = sentencepiece_model("tokenizer.model", **SENTENCEPIECE[case])
     ours = Tokenizer.from_preset(tmp_path)
-    texts = [*ODD, *(" " * n + "x" + " " * n + "1" for n in range(12)), *without_ties(prose[30:])]
+    texts = [*ODD, *(" " * n + "x" + " " * n + "1" for n in range(12)), *without_ties(prose[22:])]
     ids = theirs.encode(texts)
     assert ours.encode(texts, add_special_tokens=False) == ids
     known = [row for row in ids if theirs.unk_id() not in row]
-    assert len(known) > 2000
+    assert len(known) > 500
     assert ours.decode(known) == theirs.decode(known)
     assert ours.vocabulary_size == theirs.get_piece_size()
     assert (ours.bos_id, ours.eos_id, ours.unk_id) == (theirs.bos_id(), theirs.eos_id(), theirs.unk_id())
@@ -194,11 +194,18 @@ def test_sentencepiece_models(sentencepiece_model, prose, tmp_path, case):
 def test_families_with_rules_of_their_own(sentencepiece_model, prose, tmp_path, transformers, family, name, arguments):
     sentencepiece_model(name, **arguments)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
-    texts = [*ODD, "Äb ``q'' 1,000, x", *without_ties(prose[30:])[:2000]]
+    texts = [*ODD, "Äb ``q'' x", *without_ties(prose[22:])[:2000]]
+    # transformers 5 has lost ALBERT's rule that a comma is no part of a number's token
+    texts = [text for text in texts if not re.search(r"\d,", text)]
     ours = Tokenizer.from_preset(tmp_path)
     roles = same(ours, transformers.AutoTokenizer.from_pretrained(tmp_path), texts)
     assert all(a == b for role, (a, b) in roles.items() if role not in ("bos", "eos"))
     assert ours.mask_id is not None
+    if family == "albert":
+        tokens = ours.tokenize(" ".join("".join(prose).split()))
+        pieces = {ours.id_to_token(i) for i in range(800)}
+        assert any(re.search(r"\d,$", piece) for piece in pieces)
+        assert not any(re.search(r"\d,$", token) for token in tokens)
 
 
 def test_deberta_v3_has_a_mask_after_its_pieces(sentencepiece_model, tmp_path):

@@ -105,7 +105,7 @@ def _merges(scored, vocabulary):
         for i in range(1, len(piece)):
             if piece[:i] in vocabulary and piece[i:] in vocabulary:
                 merges.append((-score, vocabulary[piece], (piece[:i], piece[i:])))
-    return [pair for *_, pair in sorted(merges, key=lambda merge: (merge[:2], -len(merge[2][0])))]
+    return [pair for *_, pair in sorted(merges)]
 
 
 def _parse(path):
