@@ -12,6 +12,7 @@ import zoo
 
 FLAGS = flags.FLAGS
 BACKENDS = ("jax", "torch", "tensorflow")
+SCHEDULES = ("cosine", "linear", "inverse_sqrt", "wsd", "constant")
 _HERE, _ZOO = str(Path(__file__).parent), str(Path(zoo.__file__).parent)
 
 
@@ -28,14 +29,15 @@ def define_training_flags():
     flags.DEFINE_string("data", "pydocs", "Text: 'pydocs', a file, a directory or a glob of text or JSON lines files.")
     flags.DEFINE_enum("split", None, ["line", "blank"], "How a text file falls into documents. Default: it is one.")
     flags.DEFINE_string("field", "text", "Key of the text in JSON lines.")
+    flags.DEFINE_float("validation_share", 0.05, "Share of the documents held out.")
     flags.DEFINE_string("output", None, "Directory of the run. Default: runs/<family>-<time>.")
-    flags.DEFINE_bool("resume", False, "Continue from the newest whole checkpoint in --output, or start if it has none.")
+    flags.DEFINE_bool("resume", False, "Continue from the newest whole checkpoint in --output, if it has one.")
     flags.DEFINE_integer("sequence_length", 128, "Tokens in a row.", lower_bound=2)
-    flags.DEFINE_integer("batch_size", 16, "Rows in a batch.", lower_bound=1)
-    flags.DEFINE_integer("steps", 600, "Updates.", lower_bound=1)
-    flags.DEFINE_float("learning_rate", 2e-3, "Highest learning rate.")
-    flags.DEFINE_integer("warmup_steps", None, "Updates of linear warmup. Default: a twentieth of --steps.", lower_bound=0)
-    flags.DEFINE_enum("schedule", "cosine", ["cosine", "linear", "inverse_sqrt", "wsd", "constant"], "After the warmup.")
+    flags.DEFINE_integer("batch_size", 8, "Rows in a batch.", lower_bound=1)
+    flags.DEFINE_integer("steps", 1000, "Updates.", lower_bound=1)
+    flags.DEFINE_float("learning_rate", None, "Highest learning rate. Default: one that suits the model.")
+    flags.DEFINE_integer("warmup_steps", None, "Updates of linear warmup. Default: --steps / 20.", lower_bound=0)
+    flags.DEFINE_enum("schedule", "cosine", SCHEDULES, "The learning rate after the warmup.")
     flags.DEFINE_float("min_learning_rate", 0.0, "Where the schedule ends.")
     flags.DEFINE_enum("optimizer", "adamw", ["adamw", "adafactor"], "Optimizer.")
     flags.DEFINE_float("beta_1", 0.9, "AdamW's momentum.")
@@ -63,7 +65,8 @@ def run(main):
                 raise ValueError(f"{arguments[1]!r} is no flag: flags are written --name=value.")
             main()
         except KeyboardInterrupt:
-            sys.exit("\nstopped")
+            resumable = "output" in FLAGS and FLAGS.output
+            sys.exit("\nstopped" + f"; go on with --output={FLAGS.output} --resume" * bool(resumable))
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             if not _is_meant_for_users(error):
                 raise
@@ -95,13 +98,13 @@ def check_training_flags():
     """Refuses what no recipe that trains can do."""
     if FLAGS.mesh or FLAGS.shard:
         raise ValueError("--mesh and --shard need more than one device, which is not supported yet: leave them out.")
-    if FLAGS.dtype in ("bfloat16", "float16"):
-        raise ValueError(
-            f"--dtype={FLAGS.dtype} rounds most updates to nothing, so nothing would be learned: use mixed_bfloat16, which "
-            "computes in bfloat16 and keeps the weights in float32."
-        )
     if FLAGS.dtype not in ("float32", "mixed_bfloat16"):
-        raise ValueError(f"--dtype={FLAGS.dtype} is not supported: use float32 or mixed_bfloat16.")
+        raise ValueError(
+            f"--dtype={FLAGS.dtype} does not train, because weights in half precision round most updates to nothing: use "
+            "float32, or mixed_bfloat16, which computes in bfloat16 and keeps the weights in float32."
+        )
+    if not 0 < FLAGS.validation_share < 1:
+        raise ValueError(f"--validation_share={FLAGS.validation_share} must lie between 0 and 1.")
 
 
 # What may differ when a run is resumed; anything else would make it another run.
@@ -144,8 +147,8 @@ def recall_flags():
 def write_flags(path):
     """Writes the resolved flags to a file that --flagfile reads."""
     ours = [FLAGS.flags_by_module_dict()[module] for module in (__name__, sys.argv[0])]  # libraries define flags too
-    named = {flag.name: flag for found in ours for flag in found}
-    lines = [f"--{name}={flag.value}" for name, flag in sorted(named.items()) if flag.value is not None and name != "resume"]
+    values = {flag.name: flag.value for found in ours for flag in found if flag.name != "resume"}
+    lines = [f"--{name}={value}" for name, value in sorted(values.items()) if value is not None]
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("\n".join([f"# python {Path(sys.argv[0]).name} --flagfile={path}", *lines, ""]), encoding="utf-8")
+    temporary.write_text("\n".join([f"# {Path(sys.argv[0]).name} --flagfile={path}", *lines, ""]), encoding="utf-8")
     os.replace(temporary, path)

@@ -1,8 +1,8 @@
 """Generates text with a preset, to the terminal as it is made.
 
-    python recipes/generate.py --preset=runs/mine/preset --prompt='To be'
-    python recipes/generate.py --preset=hf://openai-community/gpt2 --file=prompts.txt --temperature=0.8 --top_p=0.9
-    python recipes/generate.py --preset=runs/mine/preset                    asks for one prompt after the other
+python recipes/generate.py --preset=runs/mine/preset --prompt='To be'
+python recipes/generate.py --preset=hf://openai-community/gpt2 --file=prompts.txt --temperature=0.8 --top_p=0.9
+python recipes/generate.py --preset=runs/mine/preset               asks for one prompt after the other
 
 Prompts come from --prompt, which may be repeated, from --file, one a line, or from standard input, one a line.
 """
@@ -35,8 +35,7 @@ def main():
     prompts = read_prompts()
     model = load()
     for i, prompt in enumerate(prompts):
-        pieces = model.stream(prompt, FLAGS.max_new_tokens, sampler, stop=FLAGS.stop, seed=FLAGS.seed + i)
-        for piece in pieces:
+        for piece in model.stream(prompt, FLAGS.max_new_tokens, sampler, stop=FLAGS.stop, seed=FLAGS.seed + i):
             print(piece, end="", flush=True)
         print("\n", flush=True)
 

@@ -1,10 +1,10 @@
 """Pretrains a language model: text in, a preset out that opens in `zoo` and in `transformers`.
 
-    python recipes/pretrain.py                                      a small GPT-2 on the text every Python carries
-    python recipes/pretrain.py --family=t5 --data='books/*.txt'     another family, another text
-    python recipes/pretrain.py --flagfile=recipes/cards/bert_tiny.cfg
-    python recipes/pretrain.py --preset=hf://openai-community/gpt2 --data=notes.txt    continue from a checkpoint
-    python recipes/pretrain.py --output=runs/mine --resume          continue a run that was interrupted
+python recipes/pretrain.py                                         a small GPT-2 on the text every Python carries
+python recipes/pretrain.py --family=t5 --data='books/*.txt'        another family, another text
+python recipes/pretrain.py --flagfile=recipes/cards/bert_tiny.cfg  a card: flags in a file
+python recipes/pretrain.py --preset=hf://openai-community/gpt2 --data=notes.txt   from a checkpoint
+python recipes/pretrain.py --output=runs/mine --resume             go on with a run that was interrupted
 """
 
 import dataclasses
@@ -24,15 +24,16 @@ common.define_flags()
 common.define_training_flags()
 flags.DEFINE_string("family", None, "gpt2, llama, bert, roberta, t5 or bart. Default: the preset's, or gpt2.")
 flags.DEFINE_string("objective", None, "causal_lm, masked_lm, span_corruption or denoising. Default: the family's.")
-flags.DEFINE_string("tokenizer", None, "bpe, wordpiece, unigram or char to train one, or a preset. Default: the family's.")
+flags.DEFINE_string(
+    "tokenizer", None, "bpe, wordpiece, unigram or char, to be trained, or a preset. Default: the family's."
+)
 flags.DEFINE_bool("lowercase", False, "Whether a tokenizer that is trained lowers all letters.")
-flags.DEFINE_integer("vocabulary_size", None, "Tokens of a tokenizer that is trained. Default: 4096.", lower_bound=1)
-flags.DEFINE_integer("num_layers", None, "Layers, of each stack where there are two. Default: 4, or 2 and 2.")
+flags.DEFINE_integer("vocabulary_size", None, "Tokens of a tokenizer that is trained. Default: 2048.", lower_bound=1)
+flags.DEFINE_integer("num_layers", None, "Layers, of each stack where there are two. Default: 3, or 2 and 2.")
 flags.DEFINE_integer("num_heads", None, "Attention heads. Default: 4.")
 flags.DEFINE_integer("hidden_dim", None, "Width. Default: 128.")
 flags.DEFINE_integer("intermediate_dim", None, "Width of the feed-forward. Default: 4 x hidden_dim.")
 flags.DEFINE_enum("packing", "concatenate", ["concatenate", "best_fit"], "How documents share rows.")
-flags.DEFINE_float("validation_share", 0.05, "Share of the documents held out.")
 
 TASKS = {"decoder": "CausalLM", "encoder": "MaskedLM", "encoder_decoder": "Seq2SeqLM"}
 OBJECTIVES = {  # name: (class, the shape of model that learns by it)
@@ -58,19 +59,19 @@ def main():
     config = preset_config() if FLAGS.preset else new_config()
     objective = make_objective(config)
     sources = zoo.data.sources.open(FLAGS.data, FLAGS.split, FLAGS.field)
-    optimizer = make_optimizer()
+    optimizer = make_optimizer(config)
     output = common.open_run(f"{FLAGS.family}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
     # Text to batches.
     tokenizer = make_tokenizer(sources, output)
     data = zoo.data.pretraining(
-        sources, tokenizer, objective, FLAGS.sequence_length, FLAGS.batch_size, FLAGS.seed, FLAGS.validation_share,
-        FLAGS.packing,
+        sources, tokenizer, objective, FLAGS.sequence_length, FLAGS.batch_size, seed=FLAGS.seed, packing=FLAGS.packing,
+        validation_share=FLAGS.validation_share,
     )  # fmt: skip
 
     # The model, as it was left if the run is resumed.
     model = make_model(config, tokenizer, data.objective)
-    model.compile(optimizer, weighted_metrics=[])
+    model.compile(optimizer, weighted_metrics=None)
     common.write_flags(output / "run.cfg")
     from zoo import training
 
@@ -114,9 +115,9 @@ def preset_config():
     if FLAGS.family not in (None, family.name):
         raise ValueError(f"--preset={FLAGS.preset} is a {family.name}, not a {FLAGS.family}: leave --family out.")
     FLAGS.family = family.name
-    if config.position == "learned" and FLAGS.sequence_length > config.max_sequence_length:
+    if config.position_limit is not None and FLAGS.sequence_length > config.position_limit:
         raise ValueError(
-            f"--sequence_length={FLAGS.sequence_length} is more than the {config.max_sequence_length} positions of "
+            f"--sequence_length={FLAGS.sequence_length} is more than the {config.position_limit} positions of "
             f"{FLAGS.preset}: lower it."
         )
     return dataclasses.replace(config, **dropout_rates(family))
@@ -127,8 +128,8 @@ def new_config():
     FLAGS.family = FLAGS.family or "gpt2"
     family = zoo.families.by_name(FLAGS.family)
     two_stacks = family.switches({})["architecture"] == "encoder_decoder"
-    defaults = {"num_layers": 2 if two_stacks else 4, "num_heads": 4, "hidden_dim": 128}
-    for name, value in {**defaults, "vocabulary_size": 4096, "dropout": 0.0}.items():
+    defaults = {"num_layers": 2 if two_stacks else 3, "num_heads": 4, "hidden_dim": 128}
+    for name, value in {**defaults, "vocabulary_size": 2048, "dropout": 0.0}.items():
         FLAGS[name].value = value if FLAGS[name].value is None else FLAGS[name].value
     FLAGS.intermediate_dim = FLAGS.intermediate_dim or 4 * FLAGS.hidden_dim
     fields = {name: FLAGS[name].value for name in (*defaults, "vocabulary_size", "intermediate_dim")}
@@ -152,11 +153,11 @@ def make_objective(config):
     if FLAGS.objective not in OBJECTIVES:
         raise ValueError(f"Unknown --objective={FLAGS.objective}; known are {', '.join(OBJECTIVES)}.")
     if FLAGS.objective not in usual:
-        raise ValueError(f"--objective={FLAGS.objective} does not fit {FLAGS.family}, which learns by {' or '.join(usual)}.")
+        raise ValueError(f"--objective={FLAGS.objective} does not fit {FLAGS.family}: use {' or '.join(usual)}.")
     return getattr(zoo.data, OBJECTIVES[FLAGS.objective][0])()
 
 
-def make_optimizer():
+def make_optimizer(config):
     """AdamW or Adafactor with the schedule of the flags."""
     import keras
 
@@ -164,6 +165,8 @@ def make_optimizer():
 
     if FLAGS.warmup_steps is None:
         FLAGS.warmup_steps = FLAGS.steps // 20
+    if FLAGS.learning_rate is None:
+        FLAGS.learning_rate = 1e-4 if FLAGS.preset else 1e-3 if config.norm_order == "post" else 3e-3
     rate = WarmupSchedule(FLAGS.learning_rate, FLAGS.steps, FLAGS.warmup_steps, FLAGS.schedule, FLAGS.min_learning_rate)
     options = {"weight_decay": FLAGS.weight_decay, "global_clipnorm": FLAGS.clip_norm or None, "name": FLAGS.optimizer}
     if FLAGS.optimizer == "adafactor":

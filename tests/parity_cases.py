@@ -28,6 +28,17 @@ _LLAMA3 = {
     "original_max_position_embeddings": 32,
 }  # fmt: skip
 _LINEAR = {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}
+_YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16,
+         "beta_fast": 4.0}  # fmt: skip
+_LONGROPE = {
+    "rope_type": "longrope", "short_factor": [1.0, 1.5, 2.0, 3.0], "long_factor": [1.5, 3.0, 6.0, 9.0],
+}  # fmt: skip
+_FALCON = {key: value for key, value in _SHAPE.items() if key != "intermediate_size"} | {"ffn_hidden_size": INNER}
+_OPT = {key: value for key, value in _SHAPE.items() if key != "intermediate_size"} | {"ffn_dim": INNER}
+_DEBERTA = {
+    **_SHAPE, "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+    "pos_att_type": "p2c|c2p", "position_biased_input": False, "type_vocab_size": 0,
+}  # fmt: skip
 _LAYER_TYPES = ["sliding_attention"] * (LAYERS - 1) + ["full_attention"]
 
 
@@ -56,6 +67,25 @@ CASES = {
     "llama3": case("LlamaForCausalLM", "LlamaConfig", **_SHAPE, num_key_value_heads=2, rope_parameters=_LLAMA3),
     "llama_linear": case("LlamaForCausalLM", "LlamaConfig", **_SHAPE,
                          rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}),
+    "llama_dynamic": case("LlamaForCausalLM", "LlamaConfig", **_SHAPE,
+                          rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}),
+    "llama_yarn": case("LlamaForCausalLM", "LlamaConfig", **_SHAPE, rope_parameters=_YARN),
+    "gptj": case("GPTJForCausalLM", "GPTJConfig", vocab_size=VOCABULARY, n_positions=LENGTH, n_embd=WIDTH,
+                 n_layer=LAYERS, n_head=HEADS, n_inner=INNER, rotary_dim=4, bos_token_id=1, eos_token_id=2),
+    "opt": case("OPTForCausalLM", "OPTConfig", **_OPT),
+    "opt_350m": case("OPTForCausalLM", "OPTConfig", **_OPT, word_embed_proj_dim=24, do_layer_norm_before=False),
+    "opt_narrow": case("OPTForCausalLM", "OPTConfig", **_OPT, word_embed_proj_dim=24, activation_function="gelu",
+                       enable_bias=False),
+    "bloom": case("BloomForCausalLM", "BloomConfig", vocab_size=VOCABULARY, hidden_size=WIDTH, n_layer=LAYERS,
+                  n_head=HEADS, bos_token_id=1, eos_token_id=2),
+    "bloom_six_heads": case("BloomForCausalLM", "BloomConfig", vocab_size=VOCABULARY, hidden_size=WIDTH + 4,
+                            n_layer=LAYERS, n_head=6, bos_token_id=1, eos_token_id=2),
+    "falcon": case("FalconForCausalLM", "FalconConfig", **_FALCON),
+    "falcon_40b": case("FalconForCausalLM", "FalconConfig", **_FALCON, num_kv_heads=2, new_decoder_architecture=True),
+    "falcon2_11b": case("FalconForCausalLM", "FalconConfig", **_FALCON, num_kv_heads=2, new_decoder_architecture=True,
+                        num_ln_in_parallel_attn=1),
+    "falcon_rw": case("FalconForCausalLM", "FalconConfig", **_FALCON, alibi=True, bias=True, multi_query=False,
+                      parallel_attn=False),
     "gpt_neox": case("GPTNeoXForCausalLM", "GPTNeoXConfig", **_SHAPE, rope_parameters=_rotary(fraction=0.5)),
     "gpt_neox_serial": case("GPTNeoXForCausalLM", "GPTNeoXConfig", **_SHAPE, use_parallel_residual=False,
                             attention_bias=False, rope_parameters=_rotary(fraction=0.25)),
@@ -72,6 +102,17 @@ CASES = {
                    rope_parameters={"sliding_attention": _rotary(), "full_attention": _LINEAR}),
     "phi": case("PhiForCausalLM", "PhiConfig", **_SHAPE, rope_parameters=_rotary(fraction=0.5)),
     "phi3": case("Phi3ForCausalLM", "Phi3Config", **_SHAPE, num_key_value_heads=2, sliding_window=5),
+    "phi3_longrope": case("Phi3ForCausalLM", "Phi3Config", **{**_SHAPE, "max_position_embeddings": 4 * LENGTH},
+                          original_max_position_embeddings=LENGTH, rope_parameters=_LONGROPE),
+    "olmo2": case("Olmo2ForCausalLM", "Olmo2Config", **_SHAPE, num_key_value_heads=2),
+    "smollm3": case("SmolLM3ForCausalLM", "SmolLM3Config", **_SHAPE, num_key_value_heads=2),
+    "smollm3_windows": case("SmolLM3ForCausalLM", "SmolLM3Config", **_SHAPE, num_key_value_heads=2,
+                            no_rope_layers=[1, 0, 1, 0], use_sliding_window=True, sliding_window=5),
+    "granite": case("GraniteForCausalLM", "GraniteConfig", **_SHAPE, num_key_value_heads=2, embedding_multiplier=12.0,
+                    residual_multiplier=0.22, attention_multiplier=0.125, logits_scaling=49.0),
+    "stablelm": case("StableLmForCausalLM", "StableLmConfig", **_SHAPE, num_key_value_heads=2),
+    "stablelm_2_12b": case("StableLmForCausalLM", "StableLmConfig", **_SHAPE, num_key_value_heads=2, qk_layernorm=True,
+                           use_parallel_residual=True, use_qkv_bias=True),
     "bert": case("BertForMaskedLM", "BertConfig", **_SHAPE),
     "bert_untied": case("BertForMaskedLM", "BertConfig", **_SHAPE, tie_word_embeddings=False),
     "roberta": case("RobertaForMaskedLM", "RobertaConfig", **_ROBERTA, type_vocab_size=1, layer_norm_eps=1e-5),
@@ -83,6 +124,10 @@ CASES = {
     "albert": case("AlbertForMaskedLM", "AlbertConfig", **_SHAPE, embedding_size=24, num_hidden_groups=2),
     "electra": case("ElectraForMaskedLM", "ElectraConfig", **_SHAPE, embedding_size=24),
     "electra_wide": case("ElectraForMaskedLM", "ElectraConfig", **_SHAPE, embedding_size=WIDTH),
+    "deberta_v3": case("DebertaV2ForMaskedLM", "DebertaV2Config", **_DEBERTA),
+    "deberta_v2": case("DebertaV2ForMaskedLM", "DebertaV2Config", **{**_DEBERTA, "type_vocab_size": 2,
+                       "position_biased_input": True, "max_relative_positions": 12}),
+    "deberta_absolute": case("DebertaV2ForMaskedLM", "DebertaV2Config", **_SHAPE),
     "modernbert": case("ModernBertForMaskedLM", "ModernBertConfig", **_SHAPE, local_attention=8, cls_token_id=1,
                        sep_token_id=2),
     "modernbert_biased": case("ModernBertForMaskedLM", "ModernBertConfig", **_SHAPE, local_attention=8, cls_token_id=1,
@@ -97,6 +142,8 @@ CASES = {
                     tie_word_embeddings=False, n_positions=512, initializer_factor=1.0),
     "ul2": case("T5ForConditionalGeneration", "T5Config", **_T5, feed_forward_proj="gated-silu",
                 tie_word_embeddings=False),
+    "byt5": case("T5ForConditionalGeneration", "T5Config", **{**_T5, "vocab_size": 384, "num_decoder_layers": 1},
+                 feed_forward_proj="gated-gelu", tie_word_embeddings=False),
     "mt5": case("MT5ForConditionalGeneration", "MT5Config", **_T5, feed_forward_proj="gated-gelu"),
     "umt5": case("UMT5ForConditionalGeneration", "UMT5Config", **_T5, feed_forward_proj="gated-gelu"),
     "bart": case("BartForConditionalGeneration", "BartConfig", **_BART),

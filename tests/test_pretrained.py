@@ -1,6 +1,5 @@
-"""Presets: finding, reading and writing directories, against the Hub's client and files of `transformers`."""
+"""Presets: finding, reading and writing directories, against files of `transformers`."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from zoo import families, pretrained
 from zoo.checkpoint import Checkpoint
 from zoo.config import Config
 
-SHAPE = {"vocabulary_size": 11, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 12,
+SHAPE = {"vocabulary_size": 11, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 64,
          "max_sequence_length": 16}  # fmt: skip
 
 
@@ -103,11 +102,14 @@ def test_an_interrupted_save_leaves_the_old_preset(tmp_path, where):
     newer, seen = dict(made(seed=1)[2]), []
     if where == "weights":
 
-        def stop():
-            seen.append(1)
-            raise KeyboardInterrupt
+        class Stop:
+            shape, dtype = newer["decoder/final_norm/bias"].shape, np.dtype("float32")
 
-        newer["decoder/final_norm/bias"] = stop
+            def __array__(self, dtype=None, copy=None):
+                seen.append(1)
+                raise KeyboardInterrupt
+
+        newer["decoder/final_norm/bias"] = Stop()
     with pytest.raises((KeyboardInterrupt, OSError)):
         pretrained.save(out, family, config, "CausalLM", newer, FakeTokenizer("new", breaks=True), max_shard_size=500)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
@@ -157,124 +159,6 @@ def test_a_directory_and_what_is_none(tmp_path):
         pretrained.resolve("gpt2_smal")
     with pytest.raises(ValueError, match="hf://someone/model"):
         pretrained.resolve("someone/model")
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A Hub on this machine: a small server with the few answers that a snapshot needs."""
-    family, config, arrays = made()
-    pretrained.save(tmp_path / "repo", family, config, "CausalLM", arrays, FakeTokenizer())
-    (tmp_path / "repo" / "tf_model.h5").write_bytes(b"x" * 1000)
-    (tmp_path / "repo" / "onnx").mkdir()
-    (tmp_path / "repo" / "onnx" / "model.onnx").write_bytes(b"x" * 1000)
-    pickled = tmp_path / "pickled"
-    pickled.mkdir()
-    (pickled / "config.json").write_bytes((tmp_path / "repo" / "config.json").read_bytes())
-    (pickled / "pytorch_model.bin").write_bytes(b"x")
-    server = FakeHub({"repo": tmp_path / "repo", "pickled": pickled})
-    script = (
-        "import sys; from zoo import pretrained\n"
-        "try: print(pretrained.resolve(*sys.argv[1:]))\n"
-        "except ValueError as error: print('ValueError', error)"
-    )
-
-    def run(*arguments, **environment):
-        env = {**os.environ, "HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0",
-               "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **environment}  # fmt: skip
-        done = subprocess.run([sys.executable, "-c", script, *arguments], env=env, capture_output=True, text=True,
-                              cwd=os.path.dirname(os.path.dirname(__file__)), timeout=120)  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    yield server, run, arrays
-    server.close()
-
-
-class FakeHub:
-    """Answers the three requests of `huggingface_hub` for repositories owner/NAME at main."""
-
-    def __init__(self, repositories):
-        import hashlib
-        import http.server
-        import threading
-
-        self.asked, outer, commit = [], self, "a" * 40
-        held = {
-            name: {p.relative_to(at).as_posix(): p.read_bytes() for p in at.rglob("*") if p.is_file()}
-            for name, at in repositories.items()
-        }
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self, body=True):
-                path = self.path.split("?")[0]
-                outer.asked.append((path, self.headers.get("authorization")))
-                repository = path.removeprefix("/api/models").split("/")[2]
-                files, name = held.get(repository, {}), path.removeprefix(f"/owner/{repository}/resolve/{commit}/")
-                if files and path == f"/api/models/owner/{repository}/revision/main":
-                    names = [{"rfilename": name} for name in files]
-                    info = {"id": f"owner/{repository}", "sha": commit, "siblings": names}
-                    self.answer(200, json.dumps(info).encode(), body)
-                elif files and path.startswith(f"/api/models/owner/{repository}/tree/"):
-                    tree = [{"type": "file", "path": n, "size": len(b), "oid": hashlib.sha1(b).hexdigest()}
-                            for n, b in files.items()]  # fmt: skip
-                    self.answer(200, json.dumps(tree).encode(), body)
-                elif name in files:
-                    self.answer(200, files[name], body)
-                else:
-                    self.answer(404, b"{}", body, {"X-Error-Code": "RepoNotFound"})
-
-            def do_HEAD(self):
-                self.do_GET(body=False)
-
-            def answer(self, status, content, body, headers=()):
-                self.send_response(status)
-                for key, value in {"Content-Length": len(content), "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
-                                   "X-Repo-Commit": commit, **dict(headers)}.items():  # fmt: skip
-                    self.send_header(key, str(value))
-                self.end_headers()
-                if body:
-                    self.wfile.write(content)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def test_a_repository_is_downloaded_once_and_only_what_is_read(hub):
-    server, run, arrays = hub
-    bare = run("hf://owner/repo", "main", "")
-    assert sorted(os.listdir(bare)) == ["config.json", "tokenizer.json"]
-    directory = run("hf://owner/repo", HF_TOKEN="hf_secret")
-    assert_same(loaded(directory), arrays)
-    assert sorted(os.listdir(directory)) == ["config.json", "model.safetensors", "tokenizer.json"]
-    assert any(token == "Bearer hf_secret" for _, token in server.asked)
-    server.asked.clear()
-    assert run("hf://owner/repo@main", HF_HUB_OFFLINE="1") == directory
-    assert not server.asked
-    run("hf://owner/repo")
-    assert not [path for path, _ in server.asked if path.endswith((".safetensors", ".h5", ".onnx"))]
-
-
-def test_pickled_weights_are_downloaded_only_where_there_are_no_others(hub):
-    _, run, _ = hub
-    assert sorted(os.listdir(run("hf://owner/pickled"))) == ["config.json", "pytorch_model.bin"]
-
-
-def test_what_was_tried_is_told(hub):
-    server, run, _ = hub
-    missing = run("hf://owner/elsewhere")
-    assert missing.startswith("ValueError") and "owner/elsewhere" in missing and server.address in missing
-    offline = run("hf://owner/repo", HF_HUB_OFFLINE="1")
-    assert offline.startswith("ValueError") and "HF_HUB_OFFLINE" in offline
-    assert "gpt2" in run("gpt2", HF_HUB_OFFLINE="1")
-    assert run("hf://not a name").startswith("ValueError")
 
 
 def test_presets_name_real_families():

@@ -27,16 +27,19 @@ def _norm(config, name, width):
 
 
 def _stack(config, depth, causal):
-    d, e = config.hidden_dim, config.resolved_embedding_dim
-    found = {}
+    d, e, first = config.hidden_dim, config.resolved_embedding_dim, config.embedding_projection == "first"
+    found, inner = {}, d if first else e
     if config.position == "learned":
-        found["position/embeddings"] = (config.max_sequence_length + config.position_offset, e)
+        found["position/embeddings"] = (config.max_sequence_length + config.position_offset, inner)
     if config.num_token_types and not causal:
-        found["token_type/embeddings"] = (config.num_token_types, e)
+        found["token_type/embeddings"] = (config.num_token_types, inner)
     if config.embedding_norm:
-        found |= _norm(config, "embedding_norm", e)
+        found |= _norm(config, "embedding_norm", inner)
     if e != d:
-        found |= _dense("embedding_projection", e, d, True)
+        found |= _dense("embedding_projection", e, d, not first)
+        found |= _dense("final_projection", d, e, False) if first else {}
+    if config.relative == "disentangled":
+        found |= {"distance/embeddings": (2 * config.relative_buckets, d), **_norm(config, "distance/norm", d)}
     buckets = {"relative_bias/embeddings": (config.relative_buckets, config.num_heads)}
     if config.relative == "buckets":
         found |= buckets
@@ -55,8 +58,13 @@ def _block(config, layer, cross):
                             ("value", config.resolved_key_value_heads)):  # fmt: skip
             found |= _dense(f"{name}/{part}", d, heads * h, config.qkv_bias)
         found |= _dense(f"{name}/out", config.num_heads * h, d, config.out_bias)
-    if config.qk_norm:
-        found |= {"attn/query_norm/scale": (h,), "attn/key_norm/scale": (h,)}
+    for name, heads in (("attn/query_norm", config.num_heads), ("attn/key_norm", config.resolved_key_value_heads)):
+        if config.qk_norm == "head":
+            found |= _norm(config, name, h)
+        if config.qk_norm == "all_heads":
+            found |= _norm(config, name, heads * h)
+        if config.qk_norm == "each_head":
+            found |= {f"{name}/scale_{i}": (h,) for i in range(heads)}
     norms = [] if layer == 0 and not config.first_attn_norm else ["attn_norm"]
     norms += ["cross_norm"] if cross else []
     norms += ["mlp_norm"] if config.parallel != "one_norm" else []

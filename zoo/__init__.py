@@ -10,11 +10,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "zoo.config": "Config",
     "zoo.backbone": "Backbone",
-    "zoo.backbones": "GPTBackbone GPTNeoXBackbone LlamaBackbone MistralBackbone Qwen2Backbone Qwen3Backbone GemmaBackbone "
-    "Gemma2Backbone Gemma3Backbone PhiBackbone Phi3Backbone BERTBackbone RoBERTaBackbone XLMRoBERTaBackbone "
-    "DistilBERTBackbone ALBERTBackbone ELECTRABackbone ModernBERTBackbone MPNetBackbone NomicBERTBackbone T5Backbone "
-    "MT5Backbone UMT5Backbone BARTBackbone MBARTBackbone PegasusBackbone MarianBackbone",
-    "zoo.tasks": "CausalLM MaskedLM Seq2SeqLM",
+    "zoo.backbones": "GPTBackbone GPTJBackbone GPTNeoXBackbone OPTBackbone BLOOMBackbone FalconBackbone LlamaBackbone "
+    "MistralBackbone Qwen2Backbone Qwen3Backbone GemmaBackbone Gemma2Backbone Gemma3Backbone PhiBackbone Phi3Backbone "
+    "OLMo2Backbone SmolLM3Backbone GraniteBackbone StableLMBackbone BERTBackbone RoBERTaBackbone XLMRoBERTaBackbone "
+    "CamemBERTBackbone DistilBERTBackbone ALBERTBackbone ELECTRABackbone DeBERTaV3Backbone ModernBERTBackbone "
+    "MPNetBackbone NomicBERTBackbone T5Backbone MT5Backbone UMT5Backbone BARTBackbone MBARTBackbone PegasusBackbone "
+    "MarianBackbone",
+    "zoo.tasks": "CausalLM MaskedLM Seq2SeqLM TextClassifier TokenClassifier QuestionAnswerer MultipleChoice "
+    "TextEmbedder NextSentence ReplacedTokenDetector",
     "zoo.tokenizers": "Tokenizer",
     "zoo.pretrained": "presets",
 }

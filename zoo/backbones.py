@@ -15,10 +15,38 @@ class GPTBackbone(Backbone):
 
 
 @_public
+class GPTJBackbone(Backbone):
+    """GPT-J: partly rotated heads, attention beside the feed-forward (Wang & Komatsuzaki 2021). See `Backbone`."""
+
+    family = "gptj"
+
+
+@_public
 class GPTNeoXBackbone(Backbone):
     """GPT-NeoX and Pythia: rotary positions, attention beside the feed-forward (Black et al. 2022). See `Backbone`."""
 
     family = "gpt_neox"
+
+
+@_public
+class OPTBackbone(Backbone):
+    """OPT: GPT-3's decoder with ReLU (Zhang et al. 2022). See `Backbone`."""
+
+    family = "opt"
+
+
+@_public
+class BLOOMBackbone(Backbone):
+    """BLOOM: a multilingual decoder with ALiBi (BigScience 2022). See `Backbone`."""
+
+    family = "bloom"
+
+
+@_public
+class FalconBackbone(Backbone):
+    """Falcon: attention beside the feed-forward, few or shared keys (Almazrouei et al. 2023). See `Backbone`."""
+
+    family = "falcon"
 
 
 @_public
@@ -85,6 +113,34 @@ class Phi3Backbone(Backbone):
 
 
 @_public
+class OLMo2Backbone(Backbone):
+    """OLMo 2: Llama with norms at the end of each branch (OLMo Team 2025). See `Backbone`."""
+
+    family = "olmo2"
+
+
+@_public
+class SmolLM3Backbone(Backbone):
+    """SmolLM3: Llama with every fourth layer unrotated (Bakouch et al. 2025). See `Backbone`."""
+
+    family = "smollm3"
+
+
+@_public
+class GraniteBackbone(Backbone):
+    """Granite 3: Llama with scaled embeddings, branches and logits (Granite Team 2024). See `Backbone`."""
+
+    family = "granite"
+
+
+@_public
+class StableLMBackbone(Backbone):
+    """StableLM: Llama with LayerNorm and partly rotated heads (Bellagente et al. 2024). See `Backbone`."""
+
+    family = "stablelm"
+
+
+@_public
 class BERTBackbone(Backbone):
     """BERT: a post-norm encoder with sentence types (Devlin et al. 2019). See `Backbone`."""
 
@@ -106,6 +162,13 @@ class XLMRoBERTaBackbone(Backbone):
 
 
 @_public
+class CamemBERTBackbone(Backbone):
+    """CamemBERT: RoBERTa on French (Martin et al. 2020). See `Backbone`."""
+
+    family = "camembert"
+
+
+@_public
 class DistilBERTBackbone(Backbone):
     """DistilBERT: half of BERT's layers, distilled (Sanh et al. 2019). See `Backbone`."""
 
@@ -124,6 +187,13 @@ class ELECTRABackbone(Backbone):
     """ELECTRA: an encoder trained to tell replaced tokens (Clark et al. 2020). See `Backbone`."""
 
     family = "electra"
+
+
+@_public
+class DeBERTaV3Backbone(Backbone):
+    """DeBERTa v2 and v3: content and distance scored apart (He et al. 2021, 2023). See `Backbone`."""
+
+    family = "deberta_v3"
 
 
 @_public

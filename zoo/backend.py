@@ -3,8 +3,16 @@
 The only module, beside the engines of training and distribution, that imports a backend, and then only the one in use.
 """
 
+import contextlib
+import contextvars
+import functools
+import mmap
+
 import keras
+import numpy as np
 from keras import ops, tree
+
+_uninitialised = contextvars.ContextVar("uninitialised", default=False)
 
 
 def compiled(fn, variables, donate=()):
@@ -35,6 +43,65 @@ def compiled(fn, variables, donate=()):
     import torch
 
     return torch.no_grad()(fn)
+
+
+def product(x, kernel):
+    """x (…, d) times kernel (d, f).
+
+    On JAX the kernel's gradient is written as one contraction over rows. Left to itself, XLA on CPUs transposes the
+    incoming gradient, and what is fused with it, element by element: a feed-forward's backward pass takes three times as
+    long.
+    """
+    if keras.backend.backend() != "jax":
+        return ops.matmul(x, kernel)
+    return _jax_product()(x, ops.convert_to_tensor(kernel))
+
+
+@functools.cache
+def _jax_product():
+    import jax
+
+    @jax.custom_vjp
+    def multiply(x, kernel):
+        return x @ kernel
+
+    def forward(x, kernel):
+        return x @ kernel, (x, kernel)
+
+    def backward(saved, gradient):
+        x, kernel = saved
+        rows, gradients = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+        d_kernel = jax.lax.dot_general(rows, gradients, (((0,), (0,)), ((), ())))
+        return (gradients @ kernel.T).reshape(x.shape), d_kernel
+
+    multiply.defvjp(forward, backward)
+    return multiply
+
+
+def scan(step, carry, xs, count):
+    """`carry, y = step(carry, [x[i] for x in xs])` for i in range(count), one after the other.
+
+    Returns:
+        The last carry (a list) and the stacked y.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return ops.scan(step, carry, xs)
+    if backend == "torch":
+        ys = []
+        for i in range(count):
+            carry, y = step(carry, [x[i] for x in xs])
+            ys.append(y)
+        return carry, ops.stack(ys)
+    import tensorflow as tf
+
+    def body(i, carry, ys):
+        carry, y = step(carry, [x[i] for x in xs])
+        return i + 1, carry, ys.write(i, y)
+
+    start = (0, list(carry), tf.TensorArray(xs[0].dtype, size=count))
+    _, carry, ys = tf.while_loop(lambda i, *_: i < count, body, start, parallel_iterations=1)
+    return carry, ys.stack()
 
 
 def fused_attention_pays():
@@ -80,3 +147,71 @@ def remat(layer, seeds, inputs, **flags):
             return layer(**restored, **flags)
 
     return keras.remat(run)(state, *tensors, *(v.value for v in variables))
+
+
+@contextlib.contextmanager
+def uninitialised(wanted=True):
+    """Within it, the weights of new models are drawn by nobody: all of them must be given values with `give`."""
+    token = _uninitialised.set(wanted)
+    try:
+        yield
+    finally:
+        _uninitialised.reset(token)
+
+
+def is_uninitialised():
+    """Whether `uninitialised()` is in force."""
+    return _uninitialised.get()
+
+
+def blank(shape, dtype):
+    """A tensor of any values whose memory is not touched, where the backend allows that."""
+    name = keras.backend.backend()
+    if name == "torch":
+        return ops.empty(shape, dtype)
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        return tf.raw_ops.Empty(shape=shape, dtype=dtype, init=False)
+    import jax
+
+    if keras.distribution.distribution() is not None or jax.default_backend() != "cpu" or not np.prod(shape):
+        return ops.zeros(shape, dtype)
+    dtype = np.dtype(dtype)  # of ml_dtypes for bfloat16
+    pages = np.frombuffer(mmap.mmap(-1, int(np.prod(shape)) * dtype.itemsize), dtype)
+    return jax.numpy.asarray(pages.reshape(shape), dtype=dtype)
+
+
+def give(variable, array):
+    """Makes a numpy array, cast to the variable's dtype, its value; the array's own memory is used where it can be.
+
+    Args:
+        variable: a Keras variable.
+        array: of the variable's shape, of any floating dtype and strides. Nobody else may write to it from then on.
+    """
+    name = keras.backend.backend()
+    if name == "jax":
+        import jax
+
+        variable.assign(jax.numpy.asarray(array, dtype=variable.dtype))  # Keras would copy bfloat16
+    elif name == "torch":
+        import torch
+
+        half = array.dtype.name == "bfloat16"  # which PyTorch does not take from numpy
+        value = torch.from_numpy(array.view("int16")).view(torch.bfloat16) if half else torch.from_numpy(array)
+        variable.value.data = value.to(variable.value.device, variable.value.dtype).contiguous()
+    elif array.ndim == 2 and array.T.flags.c_contiguous:
+        variable.assign(ops.transpose(_tensorflow_tensor(array.T)))  # on all cores; numpy would use one
+    else:
+        variable.assign(_tensorflow_tensor(array))
+
+
+def _tensorflow_tensor(array):
+    """A tensor of TensorFlow in an array's own memory, where its kernels can read that."""
+    import tensorflow as tf
+
+    half = array.dtype.name == "bfloat16"
+    if not (array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % 64 == 0):
+        return tf.convert_to_tensor(array)
+    tensor = tf.experimental.dlpack.from_dlpack((array.view("int16") if half else array).__dlpack__())
+    return tf.bitcast(tensor, tf.bfloat16) if half else tensor

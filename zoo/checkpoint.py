@@ -7,6 +7,7 @@ restricted loader alone, and only where there is no safetensors file.
 
 import contextlib
 import json
+import math
 import os
 import zipfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,16 +15,16 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-_FLOATS = ("F64", "F32", "F16", "BF16")
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": ml_dtypes.bfloat16}
+_ALIGNMENT = 64  # bytes; what JAX and TensorFlow ask of memory that they take over
 _SAFE, _PICKLE = "model.safetensors", "pytorch_model.bin"
 
 
 def read_json(path):
     """A JSON object from a file."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
@@ -97,7 +98,7 @@ class Checkpoint:
 
     def is_float(self, name):
         """Whether a tensor holds plain floating-point numbers, not quantised ones or indices."""
-        return self._tensors[name][1] in _FLOATS
+        return self._tensors[name][1] in _DTYPES
 
     def read(self, name):
         """A tensor as a numpy array in its stored dtype (bfloat16 is that of `ml_dtypes`)."""
@@ -110,13 +111,45 @@ def _leaves(name):
 
 
 def _open_safe(path):
+    """The tensors of a safetensors file, which its library has found whole and free of gaps and overlaps."""
     try:
-        file = safe_open(path, framework="np")
-        views = {name: file.get_slice(name) for name in file.keys()}
-        headers = {name: (tuple(view.get_shape()), view.get_dtype()) for name, view in views.items()}
-    except (SafetensorError, OSError) as error:
+        safe_open(path, framework="np")
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size), object_pairs_hook=_unique)
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}.") from None
-    return {name: (*header, lambda name=name: file.get_tensor(name)) for name, header in headers.items()}
+    header.pop("__metadata__", None)
+
+    def read(dtype, shape, data_offsets):
+        return _read(path, _DTYPES[dtype], shape, 8 + size + data_offsets[0])
+
+    return {name: (tuple(x["shape"]), x["dtype"], lambda x=x: read(**x)) for name, x in header.items()}
+
+
+def _read(path, dtype, shape, offset):
+    """An array from a file, at an address that backends can use as it is.
+
+    A memory map would stay in memory beside the arrays that are made of it.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, "uint8")
+    start = -memory.ctypes.data % _ALIGNMENT
+    memory = memory[start : start + size]
+    with open(path, "rb") as file:
+        file.seek(offset)
+        if file.readinto(memory) != size:
+            raise ValueError(f"{path} ended while it was read: it has been changed.")
+    return memory.view(dtype).reshape(shape)
+
+
+def _unique(pairs):
+    """A JSON object, where a key that comes twice has one value."""
+    found = {}
+    for key, value in pairs:
+        if found.setdefault(key, value) != value:
+            raise ValueError(f"the key {key!r} comes twice, with different values")
+    return found
 
 
 def _open_pickle(path):
@@ -150,50 +183,62 @@ def write(directory, tensors, max_shard_size=5_000_000_000):
 
     Args:
         directory: an existing directory.
-        tensors: an iterable of (name, array); at most one shard of them is held in memory.
+        tensors: an iterable of (name, array), or of anything with an array's shape and dtype that numpy can make one
+            of; one at a time is made.
         max_shard_size: bytes of a file above which another is begun; a single larger tensor gets a file of its own.
 
     Returns:
         The names of the files written.
     """
-    directory, shards, pending, size, total = Path(directory), [], {}, 0, 0
-
-    def flush():
-        temporary = directory / f".writing-{os.getpid()}-{len(shards)}.safetensors"
-        shards.append((temporary, list(pending)))
-        save_file(pending, temporary, metadata={"format": "pt"})
-        pending.clear()
-
+    directory, shards, size = Path(directory), [[]], 0
+    for name, array in tensors:
+        if shards[-1] and size + _bytes(array) > max_shard_size:
+            shards.append([])
+            size = 0
+        shards[-1].append((name, array))
+        size += _bytes(array)
+    count = len(shards)
+    files = [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)] if count > 1 else [_SAFE]
+    temporary = [directory / f".writing-{os.getpid()}-{name}" for name in files]
     try:
-        for name, array in tensors:
-            array = np.ascontiguousarray(array)
-            if pending and size + array.nbytes > max_shard_size:
-                flush()
-                size = 0
-            pending[name] = array
-            size, total = size + array.nbytes, total + array.nbytes
-        flush()
-        return _publish(directory, shards, total)
-    except BaseException:
-        for temporary, _ in shards:
+        for path, shard in zip(temporary, shards):
+            _write_safe(path, shard)
+        for path, name in zip(temporary, files):
+            os.replace(path, directory / name)
+    finally:
+        for path in temporary:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        raise
-
-
-def _publish(directory, shards, total):
-    """Renames whole shards into place; the index, last, makes them a checkpoint."""
-    if len(shards) == 1:
-        os.replace(shards[0][0], directory / _SAFE)
-        return [_SAFE]
-    weight_map, files = {}, []
-    for i, (temporary, names) in enumerate(shards, start=1):
-        files.append(f"model-{i:05d}-of-{len(shards):05d}.safetensors")
-        weight_map |= dict.fromkeys(names, files[-1])
-        os.replace(temporary, directory / files[-1])
+                path.unlink(missing_ok=True)
+    if count == 1:
+        return files
+    total = sum(_bytes(array) for shard in shards for _, array in shard)
+    weight_map = {name: file for file, shard in zip(files, shards) for name, _ in shard}
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     write_text(directory / f"{_SAFE}.index.json", json.dumps(index, indent=2, sort_keys=True) + "\n")
     return [*files, f"{_SAFE}.index.json"]
+
+
+def _bytes(array):
+    return math.prod(array.shape) * np.dtype(array.dtype).itemsize
+
+
+def _write_safe(path, tensors):
+    """One safetensors file; its library wants all tensors in memory at once."""
+    codes, header, offset = {np.dtype(v): k for k, v in _DTYPES.items()}, {"__metadata__": {"format": "pt"}}, 0
+    for name, array in tensors:
+        end = offset + _bytes(array)
+        dtype = codes[np.dtype(array.dtype)]
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, promised in tensors:
+            array = np.ascontiguousarray(promised)
+            assert array.dtype == promised.dtype and array.nbytes == _bytes(promised)
+            file.write(array.reshape(-1).view("uint8"))
+            del array  # before the next is made
 
 
 def write_text(path, text):

@@ -11,15 +11,17 @@ import difflib
 _CHOICES = {
     "architecture": ("encoder", "decoder", "encoder_decoder"),
     "norm": ("layer", "rms"),
-    "norm_order": ("pre", "post", "sandwich"),
+    "norm_order": ("pre", "post", "sandwich", "branch"),
     "parallel": (None, "two_norms", "one_norm"),
     "position": (None, "learned", "sinusoidal"),
-    "relative": (None, "buckets", "buckets_per_layer"),
+    "embedding_projection": ("last", "first"),
+    "relative": (None, "buckets", "buckets_per_layer", "disentangled", "alibi", "alibi_scaled"),
+    "qk_norm": (None, "head", "each_head", "all_heads"),
     "activation": ("gelu", "gelu_tanh", "relu", "silu"),
     "initializer": ("normal", "scaled", "fan_in"),
 }
 
-_SCALINGS = ("linear", "llama3")
+_SCALINGS = {"linear": 1, "dynamic": 2, "llama3": 4, "yarn": 6}  # how many numbers follow; longrope has a pair's too
 _SIZES = ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim", "num_decoder_layers",
           "num_key_value_heads", "head_dim", "embedding_dim", "num_distinct_blocks", "max_sequence_length",
           "relative_buckets", "relative_distance", "window")  # fmt: skip
@@ -59,32 +61,35 @@ class Config:
     norm_epsilon: float = 1e-5
     norm_bias: bool = True  # False: ModernBERT
     norm_offset: float = 0.0  # 1.0: Gemma stores its scales minus one
-    norm_order: str = "pre"  # "post": BERT; "sandwich": Gemma 2
+    norm_order: str = "pre"  # "post": BERT; "sandwich": Gemma 2; "branch": OLMo 2
     parallel: str | None = None  # attention beside the feed-forward: "two_norms" GPT-NeoX, "one_norm" Phi
     embedding_norm: bool = False  # BERT
     final_norm: bool = True  # False: BERT
     first_attn_norm: bool = True  # False: ModernBERT
+    residual_scale: float = 1.0  # Granite: what each branch is multiplied by
     dropout: float = 0.0  # on embeddings and on each residual branch (BERT)
     final_dropout: float = 0.0  # T5, after the final norm
     remat: bool = False  # any family: recompute each block's activations in the backward pass
 
     # Embeddings and positions.
     embedding_scale: float = 1.0  # BART with scale_embedding, Gemma: hidden_dim ** 0.5
+    embedding_projection: str = "last"  # of narrow embeddings; "first": OPT 350M, before positions, undone at the end
     num_token_types: int = 0  # BERT: sentences A and B
     position: str | None = None  # "learned": BERT, GPT-2; "sinusoidal": Marian
     position_offset: int = 0  # RoBERTa, BART: index of the first position row
     rotary_theta: float | None = None  # Llama; None: no rotary embedding
     rotary_local_theta: float | None = None  # Gemma 3: windowed layers
     rotary_fraction: float = 1.0  # share of each head that rotates (GPT-NeoX)
-    rotary_scaling: tuple | None = None  # ("linear", factor), ("llama3", factor, low, high, length)
-    relative: str | None = None  # "buckets": T5; "buckets_per_layer": umT5
+    rotary_pattern: tuple = (True,)  # repeated over the layers: which rotate (SmolLM3)
+    rotary_scaling: tuple | None = None  # Llama 3.1, Phi-3: a kind and numbers, as in `zoo.nn.variants.scaling`
+    relative: str | None = None  # "buckets": T5; "…_per_layer": umT5; "disentangled": DeBERTa; "alibi": BLOOM, Falcon
     relative_buckets: int = 32
     relative_distance: int = 128
 
     # Attention.
     qkv_bias: bool = True  # False: T5, Llama
     out_bias: bool = True  # False: T5, Llama
-    qk_norm: bool = False  # Qwen3
+    qk_norm: str | None = None  # "head": Qwen3; "each_head": StableLM 2; "all_heads": OLMo 2
     attention_scale: float | None = None  # None: head_dim ** -0.5; 1.0: T5
     attention_softcap: float | None = None  # Gemma 2
     attention_dropout: float = 0.0  # on the attention probabilities (BERT)
@@ -116,7 +121,7 @@ class Config:
     decoder_start_token_id: int | None = None  # T5, BART
 
     def __post_init__(self):
-        for name in ("rotary_scaling", "window_pattern", "eos_token_id"):  # JSON knows lists only
+        for name in ("rotary_scaling", "rotary_pattern", "window_pattern", "eos_token_id"):  # JSON knows lists only
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         optional = {f.name for f in dataclasses.fields(self) if f.default is None}
@@ -138,11 +143,16 @@ class Config:
             raise ValueError(f"num_heads={n} is not divisible by num_key_value_heads={k}: heads are grouped evenly.")
         if self.num_decoder_layers and self.architecture != "encoder_decoder":
             raise ValueError(f"num_decoder_layers={self.num_decoder_layers} needs architecture='encoder_decoder'.")
-        if self.rotary_theta and int(self.resolved_head_dim * self.rotary_fraction) % 2:
+        if self.relative == "disentangled" and self.architecture != "encoder":
+            raise ValueError(f"relative='disentangled' needs architecture='encoder', got {self.architecture!r}.")
+        if self.rotary_theta and self.rotary_width % 2:
             size = f"head_dim={self.resolved_head_dim} x rotary_fraction={self.rotary_fraction}"
             raise ValueError(f"{size} must be even to rotate: change hidden_dim, num_heads or head_dim.")
-        if self.rotary_scaling and self.rotary_scaling[0] not in _SCALINGS:
-            raise ValueError(f"rotary_scaling must be one of {_SCALINGS}, got {self.rotary_scaling[0]!r}.")
+        if self.rotary_scaling:
+            kind, *numbers = self.rotary_scaling
+            sizes = {**_SCALINGS, "longrope": 2 + self.rotary_width}
+            if len(numbers) != sizes.get(kind):
+                raise ValueError(f"rotary_scaling={self.rotary_scaling!r} must be a kind and its numbers: {sizes}.")
 
     @property
     def resolved_head_dim(self):
@@ -165,6 +175,16 @@ class Config:
         return 0 if self.architecture == "encoder" else self.num_decoder_layers or self.num_layers
 
     @property
+    def rotary_width(self):
+        """Number of features of each head that rotate."""
+        return int(self.resolved_head_dim * self.rotary_fraction)
+
+    @property
+    def output_dim(self):
+        """Width of the hidden states that a backbone returns."""
+        return self.resolved_embedding_dim if self.embedding_projection == "first" else self.hidden_dim
+
+    @property
     def position_limit(self):
         """The longest input, or None where positions are computed and nothing ends."""
         return self.max_sequence_length if self.position == "learned" else None
@@ -172,6 +192,10 @@ class Config:
     def windowed(self, layer):
         """Whether this layer sees only `window` neighbours."""
         return bool(self.window and self.window_pattern[layer % len(self.window_pattern)])
+
+    def rotated(self, layer):
+        """Whether this layer rotates its queries and keys."""
+        return bool(self.rotary_theta and self.rotary_pattern[layer % len(self.rotary_pattern)])
 
     def to_dict(self):
         """What differs from the defaults, in JSON types."""

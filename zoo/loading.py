@@ -3,12 +3,10 @@
 Backbones and tasks share it. It knows no layer and no format.
 """
 
+import functools
 import importlib
 
-import numpy as np
-from keras import ops
-
-from zoo import families, pretrained
+from zoo import backend, families, pretrained
 
 
 def weights(model):
@@ -17,15 +15,10 @@ def weights(model):
     return {name: v for name, v in named.items() if not name.endswith("seed_generator_state")}
 
 
-def arrays(model):
-    """The weights as numpy arrays by name."""
-    return {name: np.asarray(ops.convert_to_numpy(v.value)) for name, v in weights(model).items()}
-
-
-def load(model, path, family, config):
-    """Fills a model from a preset's files."""
-    targets = {name: (tuple(v.shape), v.assign) for name, v in weights(model).items()}
-    return pretrained.load_weights(path, family, config, targets)
+def load(model, path, family, config, task="Backbone", made_for=None):
+    """Fills a model from a preset's files; see `zoo.pretrained.load_weights`."""
+    targets = {name: (tuple(v.shape), functools.partial(backend.give, v)) for name, v in weights(model).items()}
+    return pretrained.load_weights(path, family, config, targets, task, made_for)
 
 
 def class_of(family):
@@ -55,14 +48,15 @@ class LoadableBackbone:
         family, config, _ = pretrained.read(path)
         if cls.family not in (None, family.name):
             raise ValueError(f"{preset!r} is a {family.name} model: use {family.backbone} or Backbone.from_preset.")
-        backbone = class_of(family)(config, dtype=dtype, **fields)
+        with backend.uninitialised(load_weights):
+            backbone = class_of(family)(config, dtype=dtype, **fields)
         if load_weights:
             load(backbone, path, family, backbone.config)
         return backbone
 
     def save_to_preset(self, directory, tokenizer=None, dtype=None):
         """Writes `config.json` and `model.safetensors`, as `transformers` and `from_preset` read them."""
-        pretrained.save(directory, entry_of(self), self.config, "Backbone", arrays(self), tokenizer, dtype=dtype)
+        pretrained.save(directory, entry_of(self), self.config, "Backbone", weights(self), tokenizer, dtype=dtype)
 
 
 def entry_of(backbone):
@@ -75,25 +69,47 @@ def entry_of(backbone):
 class LoadableTask:
     """Presets for `Task`."""
 
+    settings = ()  # names of the arguments that a task adds to its base's
+
     @classmethod
     def from_preset(cls, preset, *, dtype=None, load_weights=True, tokenizer=None, **fields):
         """Loads a task model with its tokenizer from a Hugging Face checkpoint; see `Backbone.from_preset`.
 
-        A head that the checkpoint does not hold stays random, with a warning that names its weights.
+        A head that the checkpoint does not hold stays random, with a warning that names its weights. `fields` may also
+        hold the task's own arguments, such as `num_classes`.
         """
         path = pretrained.resolve(preset, weights=load_weights)
-        family, config, _ = pretrained.read(path)
-        backbone = class_of(family)(config, dtype=dtype, **fields)
+        family, config, hf = pretrained.read(path)
+        given = {name: fields.pop(name) for name in cls.settings if name in fields}
+        with backend.uninitialised(load_weights):
+            backbone = class_of(family)(family.body(config, cls.__name__), dtype=dtype, **fields)
         if tokenizer is None and pretrained.has_tokenizer(path):
             from zoo.tokenizers import Tokenizer
 
             tokenizer = Tokenizer.from_preset(path)
-        task = cls(backbone, tokenizer)
-        if load_weights:
-            load(task, path, family, backbone.config)
+        settings = cls.read_settings(path, hf, backbone, given)
+        with backend.uninitialised(load_weights):
+            task = cls(backbone, tokenizer, **settings)
+        if load_weights and (new := task.load_preset(path, family, hf).random_heads):
+            fresh, held = weights(cls(backbone, tokenizer, **settings)), weights(task)
+            for name in new:
+                held[name].assign(fresh[name].value)
         return task
 
+    @classmethod
+    def read_settings(cls, path, hf, backbone, given):
+        """The task's own arguments: what the user has `given`, and for the rest what the preset's files say."""
+        return given
+
+    def load_preset(self, path, family, hf):
+        """Fills the model from a preset's files; returns the `zoo.weights.Report`."""
+        return load(self, path, family, self.config, type(self).__name__, family.task_of(hf))
+
+    def write_settings(self):
+        """Keys of config.json for the task's own arguments."""
+        return {}
+
     def save_to_preset(self, directory, dtype=None):
-        """Writes config.json, model.safetensors and the tokenizer's files, for `from_preset` and `transformers` alike."""
-        entry, name = entry_of(self.backbone), type(self).__name__
-        pretrained.save(directory, entry, self.config, name, arrays(self), self.tokenizer, dtype=dtype)
+        """Writes config.json, model.safetensors and the tokenizer's files, for `from_preset` and `transformers`."""
+        entry, name, extra = entry_of(self.backbone), type(self).__name__, self.write_settings()
+        pretrained.save(directory, entry, self.config, name, weights(self), self.tokenizer, dtype=dtype, extra=extra)

@@ -1,7 +1,7 @@
 """Presets: a name, a directory or a Hub repository -> files, and files -> a family, its `Config` and its weights.
 
-A preset is a Hugging Face checkpoint, both when read and when written. `huggingface_hub` downloads, so its cache and
-HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN work as usual. This module knows no backend: weights leave and enter as numpy.
+A preset is a Hugging Face checkpoint, both when read and when written. This module knows no backend: weights leave and
+enter as numpy.
 """
 
 import dataclasses
@@ -14,16 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import families, weights
+from zoo import families, hub, weights
 from zoo.checkpoint import Checkpoint, read_json, write, write_text
 from zoo.config import Config
-
-_TEXT_FILES = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-               "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.spm", "spiece.model",
-               "sentencepiece*.model"]  # fmt: skip
-_SAFE_FILES = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
-_PICKLE_FILES = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
-_HUB = "hf://"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +37,7 @@ def presets():
     Preset(name='gpt2', family='gpt2', source='hf://openai-community/gpt2', parameters='124M')
     """
     return {
-        name: Preset(name, family.name, _HUB + repository, size)
+        name: Preset(name, family.name, hub.PREFIX + repository, size)
         for family in families.families().values()
         for name, (repository, size) in family.presets.items()
     }
@@ -62,42 +55,16 @@ def resolve(preset, revision=None, weights=True):
         ValueError: nothing is there; the message says what was tried.
     """
     preset = os.fspath(preset)
-    if (Path(preset) / "config.json").is_file():
+    if any((Path(preset) / name).is_file() for name in hub.CONFIGS):
         return Path(preset)
-    if preset.startswith(_HUB):
-        return _download(preset, revision, weights)
+    if preset.startswith(hub.PREFIX):
+        return hub.fetch(preset, revision, weights)
     if preset in presets():
-        return _download(presets()[preset].source, revision, weights)
+        return hub.fetch(presets()[preset].source, revision, weights)
     tried = f"{Path(preset).absolute()} " + ("has no config.json" if Path(preset).is_dir() else "is no directory")
     near = difflib.get_close_matches(preset, presets(), n=3) or [*presets()][:6]
-    hub = f" For a repository on the Hub write hf://{preset}." if preset.count("/") == 1 and preset[0].isalnum() else ""
-    raise ValueError(f"No preset {preset!r}: {tried}, and no preset has that name (near: {', '.join(near)}).{hub}")
-
-
-def _download(address, revision, weights):
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    repository, _, tag = address.removeprefix(_HUB).partition("@")
-    revision = revision or tag or None
-
-    def fetch(patterns):
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
-
-    try:
-        directory = fetch(_TEXT_FILES + (_SAFE_FILES if weights else []))
-        if weights and not any(directory.glob("model*.safetensors")):
-            directory = fetch(_TEXT_FILES + _PICKLE_FILES)
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-        offline = " with HF_HUB_OFFLINE set" if os.environ.get("HF_HUB_OFFLINE") else ""
-        raise ValueError(
-            f"No preset {address!r}: tried revision {revision or 'main'} of {repository} at {endpoint}{offline}, and "
-            f"the Hub's cache: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        ) from None
-    if not (directory / "config.json").is_file():
-        raise ValueError(f"{address!r} has no config.json, so it is no model that can be read.")
-    return directory
+    hint = f" For one on the Hub write hf://{preset}." if preset.count("/") == 1 and preset[0].isalnum() else ""
+    raise ValueError(f"No preset {preset!r}: {tried}, and no preset has that name (near: {', '.join(near)}).{hint}")
 
 
 def read(path):
@@ -125,21 +92,28 @@ def task_of(hf_config):
 
 
 def has_tokenizer(path):
-    """Whether a directory holds any of the files that `zoo.Tokenizer` reads."""
-    names = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
-    return any((Path(path) / name).is_file() for name in names)
+    """Whether a directory holds any of the files that `zoo.Tokenizer` reads, or says that it needs none, as ByT5 does."""
+    names = ("tokenizer.json", "vocab.txt", "vocab.json", "encoder.json", "spiece.model", "sentencepiece.bpe.model",
+             "tokenizer.model", "spm.model")  # fmt: skip
+    said = [Path(path) / name for name in ("tokenizer_config.json", "config.json")]
+    byte = any(read_json(file).get("tokenizer_class") == "ByT5Tokenizer" for file in said if file.is_file())
+    return byte or any((Path(path) / name).is_file() for name in names)
 
 
-def load_weights(path, family, config, targets):
+def load_weights(path, family, config, targets, task="Backbone", made_for=None):
     """Streams a preset's weights into a model; see `zoo.weights.load`.
 
     Args:
         path: a preset's directory.
         family, config: what `read` returned.
         targets: our name -> (shape, assign).
+        task: the model's task, "Backbone" without a head.
+        made_for: the task that the preset was made for.
     """
+    spec = family.heads(config).get(task)
     return weights.load(
-        Checkpoint(path), family.table(config), targets, prefix=family.prefix, ignore=family.ignored,
+        Checkpoint(path), family.rows(config, task, made_for), targets, prefix=family.prefix,
+        aliases=family.aliases(config), ignore=(*family.ignored, *(spec.ignore if spec else ())),
         optional=family.optional, source=str(path),
     )  # fmt: skip
 
@@ -151,7 +125,7 @@ def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, ma
         directory: where to; made if it is not there. Files that are no part of a preset are left alone.
         family, config: of the model.
         task: name of the task, "Backbone" without a head.
-        arrays: our name -> array, or a function without arguments that returns it.
+        arrays: our name -> array or variable; one at a time is converted.
         tokenizer: anything with `save(directory)`.
         dtype: dtype to store, such as "bfloat16"; None keeps the arrays' own.
         max_shard_size: bytes of one file of weights.
@@ -161,11 +135,10 @@ def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, ma
         ValueError: a model that the family's config.json or tensor names cannot express; nothing is written then.
     """
     directory = Path(directory)
-    first = next(iter(arrays.values()))
-    dtype = np.dtype(dtype) if dtype else np.asarray(first() if callable(first) else first).dtype
+    dtype = np.dtype(dtype or next(iter(arrays.values())).dtype)
     hf = {**family.write(config, task, dtype.name), **(extra or {})}
     strip = f"{family.prefix}." if task == "Backbone" else ""
-    tensors = ((name.removeprefix(strip), x) for name, x in weights.theirs(family.table(config), arrays, dtype))
+    tensors = ((name.removeprefix(strip), x) for name, x in weights.theirs(family.rows(config, task), arrays, dtype))
     directory.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.absolute().parent))
     try:
@@ -179,12 +152,13 @@ def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, ma
 
 
 def _publish(staged, directory):
-    """Moves finished files in, config.json last, and removes older weights that would be read in their place."""
-    new = {path.name for path in staged.iterdir()}
+    """Moves finished files in, config.json last, and removes older ones that would be read in their place."""
+    new = {path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file()}
     for name in sorted(new - {"config.json"}):
+        (directory / name).parent.mkdir(exist_ok=True)
         os.replace(staged / name, directory / name)
-    for pattern in _SAFE_FILES + _PICKLE_FILES:
+    for pattern in [*hub.SAFE, *hub.PICKLED, "modules.json"]:
         for path in directory.glob(pattern):
-            if path.name not in new:
+            if path.relative_to(directory).as_posix() not in new:
                 path.unlink()
     os.replace(staged / "config.json", directory / "config.json")

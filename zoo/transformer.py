@@ -1,7 +1,9 @@
 """Block and Stack: the one place where layers meet.
 
-    pre        x ─ norm ─ f ─ + ─>      post     x ─ f ─ + ─ norm ─>      sandwich   x ─ norm ─ f ─ norm ─ + ─>
-               └──────────────┘                  └───────┘                          └────────────────────┘
+    pre      x ─ norm ─ f ─ + ─>      sandwich   x ─ norm ─ f ─ norm ─ + ─>
+             └──────────────┘                    └─────────────────────┘
+    post     x ─ f ─ + ─ norm ─>      branch     x ─ f ─ norm ─ + ─>
+             └───────┘                           └──────────────┘
 
 A stack prepares once what its blocks share (masks, rotations, relative bias) and threads caches through them. It knows
 no family: each difference is a field of `Config`.
@@ -15,7 +17,9 @@ from zoo.nn import masks
 from zoo.nn.attention import Attention
 from zoo.nn.layers import Embedding, Norm, dropout, initializer, seed_generator
 from zoo.nn.mlp import MLP
-from zoo.nn.positions import RelativeBias, restart_positions, rotary_angles, sinusoids
+from zoo.nn.positions import restart_positions, rotary_angles
+from zoo.nn.variants.relative import relative_positions
+from zoo.nn.variants.sinusoids import sinusoids
 
 
 def _build(layers, shape):
@@ -30,7 +34,7 @@ class Block(keras.layers.Layer):
     def __init__(self, config, layer, branches, causal, cross, **kwargs):
         super().__init__(**kwargs)
         self.order, self.parallel, self.rate = config.norm_order, config.parallel, config.dropout
-        self.local = config.windowed(layer)
+        self.scale, self.local, self.rotates = config.residual_scale, config.windowed(layer), config.rotated(layer)
         policy = self.dtype_policy
 
         def norm(name, wanted=True):
@@ -44,27 +48,27 @@ class Block(keras.layers.Layer):
         self.mlp = MLP(config, branches=branches, name="mlp", dtype=policy)
         self.mlp_norm = norm("mlp_norm", self.parallel != "one_norm")
         self.mlp_post_norm = norm("mlp_post_norm", self.order == "sandwich")
-        own_bias = config.relative == "buckets_per_layer"
-        self.relative_bias = RelativeBias(config, causal, name="relative_bias") if own_bias else None
+        self.relative = relative_positions(config, causal, policy, per_layer=True)
 
     def build(self, shape):
         self.seeds = seed_generator()
         _build((self.attn, self.attn_norm, self.attn_post_norm, self.cross, self.cross_norm, self.mlp, self.mlp_norm,
-                self.mlp_post_norm, self.relative_bias), shape)  # fmt: skip
+                self.mlp_post_norm, self.relative), shape)  # fmt: skip
 
     def call(self, x, memory=None, context=None, cache=None, index=0, causal=False, training=False):
         """(b, t, d) to (b, t, d), and the block's new cache beside it where `cache` is given."""
         seeds = self.seeds if training else None
-        kind, bias, new = "local" if self.local else "global", context["bias"], cache
-        if self.relative_bias is not None:
+        kind, relative, new = "local" if self.local else "global", context["relative"], cache
+        if self.relative is not None:
             slots = x.shape[1] if cache is None or causal else cache["self"][0].shape[1]
-            bias = self.relative_bias(t=x.shape[1], s=slots, index=index)
+            relative = self.relative(t=x.shape[1], s=slots, index=index)
 
         def attend(h):
             nonlocal new
             past = None if cache is None else cache["self"]
-            y = self.attn(h, seen=context[kind], bias=bias, rotary=context[f"rotary_{kind}"], cache=past,
-                          causal=causal, index=index, seeds=seeds)  # fmt: skip
+            rotary = context[f"rotary_{kind}"] if self.rotates else None
+            y = self.attn(h, seen=context[kind], rotary=rotary, cache=past, causal=causal, index=index, seeds=seeds,
+                          **relative)  # fmt: skip
             if cache is None:
                 return y
             new = {**cache, "self": y[1]}
@@ -74,25 +78,28 @@ class Block(keras.layers.Layer):
             past = None if cache is None else cache["cross"]
             return self.cross(h, memory, seen=context["cross"], cache=past, seeds=seeds)
 
-        def feed(h):
-            return self.mlp(h, seeds=seeds)
-
         if self.parallel:
             h = self.attn_norm(x)
-            y = feed(h if self.mlp_norm is None else self.mlp_norm(x))
-            x = x + dropout(attend(h), self.rate, seeds) + dropout(y, self.rate, seeds)
+            y = self.mlp(h if self.mlp_norm is None else self.mlp_norm(x), seeds=seeds)
+            x = x + self._branch(attend(h), seeds) + self._branch(y, seeds)
         else:
             x = self._residual(x, attend, self.attn_norm, self.attn_post_norm, seeds)
             if self.cross is not None:
                 x = self._residual(x, look, self.cross_norm, None, seeds)
-            x = self._residual(x, feed, self.mlp_norm, self.mlp_post_norm, seeds)
+            x = self._residual(x, lambda h: self.mlp(h, seeds=seeds), self.mlp_norm, self.mlp_post_norm, seeds)
         return x if cache is None else (x, new)
 
     def _residual(self, x, f, norm, post, seeds):
         if self.order == "post":
-            return norm(x + dropout(f(x), self.rate, seeds))
+            return norm(x + self._branch(f(x), seeds))
+        if self.order == "branch":
+            norm, post = None, norm
         y = f(x if norm is None else norm(x))
-        return x + dropout(y if post is None else post(y), self.rate, seeds)
+        return x + self._branch(y if post is None else post(y), seeds)
+
+    def _branch(self, y, seeds):
+        y = dropout(y, self.rate, seeds)
+        return y if self.scale == 1.0 else y * ops.cast(self.scale, y.dtype)
 
 
 class Stack(keras.layers.Layer):
@@ -102,31 +109,33 @@ class Stack(keras.layers.Layer):
         super().__init__(**kwargs)
         self.config, self.depth, self.causal, self.is_cross = config, depth, causal, cross
         policy, width, d = self.dtype_policy, config.resolved_embedding_dim, config.hidden_dim
-        init = initializer(config, fan_in=width)
+        init, first = initializer(config, fan_in=width), config.embedding_projection == "first"
 
         def table(name, rows):
-            return Embedding(rows, width, init, name=name, dtype=policy) if rows else None
+            return Embedding(rows, d if first else width, init, name=name, dtype=policy) if rows else None
+
+        def projection(name, units):
+            return keras.layers.Dense(units, use_bias=not first, kernel_initializer=init, name=name, dtype=policy)
 
         rows = config.max_sequence_length + config.position_offset
         self.position = table("position", rows if config.position == "learned" else 0)
         self.token_type = table("token_type", 0 if cross else config.num_token_types)
         self.embedding_norm = Norm(config, name="embedding_norm", dtype=policy) if config.embedding_norm else None
-        self.embedding_projection = self.relative_bias = self.final_norm = None
-        if width != d:
-            make = keras.layers.Dense
-            self.embedding_projection = make(d, kernel_initializer=init, name="embedding_projection", dtype=policy)
-        if config.relative == "buckets":
-            self.relative_bias = RelativeBias(config, causal, name="relative_bias")
-        if config.final_norm:
-            self.final_norm = Norm(config, name="final_norm", dtype=policy)
+        self.projects_first = first
+        self.embedding_projection = projection("embedding_projection", d) if width != d else None
+        self.final_projection = projection("final_projection", width) if width != d and first else None
+        self.relative = relative_positions(config, causal, policy)
+        self.final_norm = Norm(config, name="final_norm", dtype=policy) if config.final_norm else None
         branches = depth * (3 if cross else 2)
         self.blocks = [Block(config, i, branches, causal, cross, name=f"block_{i}", dtype=policy)
                        for i in range(config.num_distinct_blocks or depth)]  # fmt: skip
 
     def build(self, shape):
         self.seeds = seed_generator()
-        _build((self.position, self.token_type, self.embedding_norm, self.embedding_projection), shape)
-        _build((self.relative_bias, *self.blocks, self.final_norm), (*shape[:-1], self.config.hidden_dim))
+        inner = *shape[:-1], self.config.hidden_dim
+        _build((self.embedding_projection,), shape)
+        _build((self.position, self.token_type, self.embedding_norm), inner if self.projects_first else shape)
+        _build((self.relative, *self.blocks, self.final_norm, self.final_projection), inner)
 
     def _sequence(self):
         """The block of each layer; ALBERT's layers share them."""
@@ -151,15 +160,17 @@ class Stack(keras.layers.Layer):
         """
         config, t, new = self.config, x.shape[1], []
         seeds = self.seeds if training else None
-        stepping = cache is not None and not isinstance(index, int)
-        start, slots = (index, cache[0]["self"][0].shape[1]) if stepping else (0, t)
-        if positions is None and segment_ids is not None:
-            positions = restart_positions(segment_ids)
+        stepping, room = cache is not None and not isinstance(index, int), cache and cache[0]["self"][0].shape[1]
+        start, slots = (index, room) if stepping else (0, t)
         if positions is None:
-            positions = (ops.arange(t, dtype="int32") + start)[None]
+            counted = (ops.arange(t, dtype="int32") + start)[None]
+            positions = counted if segment_ids is None else restart_positions(segment_ids)
         x = dropout(self._embed(x, positions, token_type_ids), config.dropout, seeds)
-        context = self._context(t, slots, start, stepping, positions, padding_mask, segment_ids)
-        context["cross"] = memory_mask
+        context = self._masks(t, slots, start, stepping, padding_mask, segment_ids) | self._rotations(positions, room)
+        relative = {} if self.relative is None else self.relative(t=t, s=slots, index=start)
+        if "distances" in relative:
+            relative["distances"] = dropout(relative["distances"], config.dropout, seeds)
+        context |= {"cross": memory_mask, "relative": relative}
         flags = {"causal": self.causal and not stepping, "training": training}
         for i, block in enumerate(self._sequence()):
             if config.remat and training:
@@ -171,9 +182,12 @@ class Stack(keras.layers.Layer):
                 new.append(past)
         x = x if self.final_norm is None else self.final_norm(x)
         x = dropout(x, config.final_dropout, seeds)
+        x = x if self.final_projection is None else self.final_projection(x)
         return x if cache is None else (x, new)
 
     def _embed(self, x, positions, token_type_ids):
+        project = (lambda x: x) if self.embedding_projection is None else self.embedding_projection
+        x = project(x) if self.projects_first else x
         if self.position is not None:
             x = x + self.position(positions + self.config.position_offset)
         elif self.config.position == "sinusoidal":
@@ -181,26 +195,27 @@ class Stack(keras.layers.Layer):
         if self.token_type is not None:
             x = x + self.token_type(ops.zeros_like(positions) if token_type_ids is None else token_type_ids)
         x = x if self.embedding_norm is None else self.embedding_norm(x)
-        return x if self.embedding_projection is None else self.embedding_projection(x)
+        return x if self.projects_first else project(x)
 
-    def _context(self, t, slots, start, stepping, positions, padding_mask, segment_ids):
-        """What all blocks share: masks, rotations and the relative bias, for windowed layers and for the others."""
-        config = self.config
+    def _masks(self, t, slots, start, stepping, padding_mask, segment_ids):
+        """Who sees whom in all blocks, windowed or not."""
         mask = masks.cache_mask(start, t, slots) if stepping else None
         if padding_mask is not None:
             mask = masks.both(mask, masks.keys_mask(padding_mask))
         if segment_ids is not None:
             mask = masks.both(mask, masks.segments_mask(segment_ids, segment_ids))
-        local = masks.both(mask, masks.window_mask(start, t, slots, config.window)) if config.window else None
-        angles = local_angles = bias = None
+        window = self.config.window
+        local = masks.both(mask, masks.window_mask(start, t, slots, window)) if window else None
+        return {"global": mask, "local": local}
+
+    def _rotations(self, positions, room):
+        """Angles of all blocks, windowed or not; `room` is the length of the cache, where there is one."""
+        config, width, angles, local = self.config, self.config.rotary_width, None, None
         if config.rotary_theta:
-            width = int(config.resolved_head_dim * config.rotary_fraction)
-            angles = local_angles = rotary_angles(positions, width, config.rotary_theta, config.rotary_scaling)
-            if config.rotary_local_theta:
-                local_angles = rotary_angles(positions, width, config.rotary_local_theta)
-        if self.relative_bias is not None:
-            bias = self.relative_bias(t=t, s=slots, index=start)
-        return {"global": mask, "local": local, "rotary_global": angles, "rotary_local": local_angles, "bias": bias}
+            angles = local = rotary_angles(positions, width, config.rotary_theta, config.rotary_scaling, room)
+        if config.rotary_theta and config.rotary_local_theta:
+            local = rotary_angles(positions, width, config.rotary_local_theta)
+        return {"rotary_global": angles, "rotary_local": local}
 
     def new_cache(self, batch, slots, memory=None):
         """An empty cache: a layer's keys and values (batch, slots, k, h), and those of a memory, computed here once."""

@@ -5,6 +5,7 @@ Where several names are given, the first is written and any is read. This module
 """
 
 import dataclasses
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -59,17 +60,34 @@ def columns(sizes, part):
     return Move(load, lambda xs: np.concatenate(xs, axis=-1), part, len(sizes))
 
 
-def interleaved(heads, part, parts=3):
-    """Query, key and value alternate head by head in one Linear (GPT-NeoX)."""
+def interleaved(heads, part, groups=None):
+    """Query, key and value alternate in one Linear: head by head (GPT-NeoX), or `groups` of the queries that share a
+    key and a value, each followed by these (Falcon)."""
+    groups = groups or heads
+    each = heads // groups
+    place = (slice(each), slice(each, each + 1), slice(each + 1, None))[part]
 
     def load(x):
-        return x.reshape(heads, parts, -1, *x.shape[1:])[:, part].reshape(-1, *x.shape[1:]).T
+        return x.reshape(groups, each + 2, -1, *x.shape[1:])[:, place].reshape(-1, *x.shape[1:]).T
 
     def save(xs):
-        x = np.stack([x.T.reshape(heads, -1, *x.T.shape[1:]) for x in xs], axis=1)
-        return x.reshape(-1, *x.shape[3:])
+        counts, rest = (each, 1, 1), xs[0].T.shape[1:]
+        x = np.concatenate([x.T.reshape(groups, n, -1, *rest) for x, n in zip(xs, counts)], axis=1)
+        return x.reshape(-1, *rest)
 
-    return Move(load, save, part, parts)
+    return Move(load, save, part, 3)
+
+
+def pairs(heads, width):
+    """Rotary pairs are neighbours (GPT-J), ours lie half of `width` apart: the first `width` features of each head."""
+
+    def regroup(x, *sizes):
+        x = x.reshape(heads, -1, *x.shape[1:])
+        turned = x[:, :width].reshape(heads, *sizes, *x.shape[2:]).swapaxes(1, 2)
+        turned = turned.reshape(heads, width, *x.shape[2:])
+        return np.concatenate([turned, x[:, width:]], axis=1).reshape(-1, *x.shape[2:])
+
+    return Move(lambda x: regroup(x, width // 2, 2).T, lambda xs: regroup(xs[0].T, 2, width // 2))
 
 
 @dataclasses.dataclass
@@ -98,31 +116,31 @@ def _some(names, count=24):
 
 
 def _rows(table, names):
-    """our name -> (their names, move), with layer indices filled in; None where the table has no row."""
+    """our name -> (their names, move), with layer indices filled in; no names where the table has no row."""
     found = {}
     for name in names:
-        row = table.get(re.sub(r"block_\d+", "block_{}", name))
-        if row is not None:
-            theirs = row[0] if isinstance(row[0], tuple) else (row[0],)
-            row = tuple(one.format(*re.findall(r"block_(\d+)", name)) for one in theirs), row[1]
-        found[name] = row
+        theirs, move = table.get(re.sub(r"block_\d+", "block_{}", name), ((), None))
+        theirs = (theirs,) if isinstance(theirs, str) else theirs
+        found[name] = tuple(one.format(*re.findall(r"block_(\d+)", name)) for one in theirs), move
     return found
 
 
-def _spellings(tensors, prefix):
+def _spellings(tensors, prefix, aliases):
     """Names as a table writes them -> as the file has them: with and without prefix, gamma and beta."""
     known = {}
     for name in tensors:
         modern = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
         known.setdefault(name, name)
         known.setdefault(modern, name)
+        for alias in aliases:
+            modern = re.sub(rf"^{alias}\.", f"{prefix}.", modern)
         if prefix:
             known.setdefault(f"{prefix}.{modern}", name)
             known.setdefault(modern.removeprefix(f"{prefix}."), name)
     return known
 
 
-def load(tensors, table, targets, *, prefix="", ignore=(), optional=(), source="the checkpoint"):
+def load(tensors, table, targets, *, prefix="", aliases=(), ignore=(), optional=(), source="the checkpoint"):
     """Streams a checkpoint into a model, tensor by tensor; nothing is assigned unless everything fits.
 
     Args:
@@ -130,6 +148,7 @@ def load(tensors, table, targets, *, prefix="", ignore=(), optional=(), source="
         table: our name -> (their name or names, `Move`).
         targets: our name -> (shape, assign), where assign takes a numpy array in its stored dtype.
         prefix: what the whole model's names begin with and the bare backbone's do not, such as "bert".
+        aliases: what some classes write in place of `prefix`.
         ignore: patterns of their names that hold no weights of ours.
         optional: ours that keep their initial value where the checkpoint has none.
         source: what to call the checkpoint in messages.
@@ -141,44 +160,56 @@ def load(tensors, table, targets, *, prefix="", ignore=(), optional=(), source="
         ValueError: with the report, where a variable or a tensor is left over or does not fit; or tied weights that are
             stored twice and differ.
     """
-    known, rows = _spellings(tensors, prefix), _rows(table, targets)
-    report, plan, used = Report(), {}, set()
-    absent = [name for name, row in rows.items() if not row or not any(one in known for one in row[0])]
-    heads = {name.split("/")[0] for name in rows if name not in absent}
-    for name in absent:
-        if name not in optional:
-            new = not name.startswith(_BODY) and name.split("/")[0] not in heads
-            (report.random_heads if new else report.missing).append(name)
-    for name in (name for name in targets if name not in absent):
-        stored = list(dict.fromkeys(known[one] for one in rows[name][0] if one in known))
-        used.update(stored)
-        plan.setdefault(stored[0], []).append((name, rows[name][1]))
-        if trouble := _misfit(tensors, stored[0], rows[name][1], tuple(targets[name][0])):
-            report.shapes.append(f"{name} {trouble}")
-    used |= {known[name] for name in _head_names(table) if name in known}
+    known, rows = _spellings(tensors, prefix, aliases), _rows(table, targets)
+    stored = {name: list(dict.fromkeys(known[one] for one in row[0] if one in known)) for name, row in rows.items()}
+    report = Report()
+    report.missing, report.random_heads = _absent(stored, optional)
+    present = {name: names for name, names in stored.items() if names}
+    troubles = (_misfit(tensors, names[0], name, rows[name][1], targets[name][0]) for name, names in present.items())
+    report.shapes = [trouble for trouble in troubles if trouble]
+    used = {one for names in present.values() for one in names} | {known.get(one) for one in _head_names(table)}
     report.unused = [name for name in tensors if name not in used and not any(re.search(p, name) for p in ignore)]
     if report.failed:
         raise ValueError(f"{source} does not fit the model:\n{report}")
-    _check_copies(tensors, {name: rows[name] for name in targets if name not in absent}, known, source)
+    _check_copies(tensors, present, source)
     if report.random_heads:
         warnings.warn(f"{source} has no weights for {_some(report.random_heads)}: left at random.", stacklevel=2)
-    for name, parts in plan.items():
-        array = tensors.read(name)
-        for ours, move in parts:
-            targets[ours][1](move.load(array))
+    sharing = {}  # their tensor -> all of ours in it, so that it is read once
+    for name, names in present.items():
+        sharing.setdefault(names[0], []).append(name)
+    # The largest first: what a backend makes of it beside it is then made while the rest is not there.
+    for theirs_name, ours in sorted(sharing.items(), key=lambda item: -math.prod(tensors.shape(item[0]))):
+        array = tensors.read(theirs_name)
+        for name in ours:
+            targets[name][1](rows[name][1].load(array))
     return report
 
 
-def _misfit(tensors, theirs, move, shape):
-    """Why their tensor cannot become ours, found without reading it."""
+def _absent(stored, optional):
+    """Ours without a tensor: those that must have one, and those of heads that the checkpoint lacks altogether."""
+    missing, new = [], []
+    heads = {_unit(name) for name, names in stored.items() if names}
+    for name, names in stored.items():
+        if not names and name not in optional:
+            (missing if name.startswith(_BODY) or _unit(name) in heads else new).append(name)
+    return missing, new
+
+
+def _unit(name):
+    """What a checkpoint has or lacks as a whole: a head, its last layer apart, for pretraining gives poolers without it."""
+    return "head/out" if name.startswith("head/out/") else name.split("/")[0]
+
+
+def _misfit(tensors, theirs, ours, move, shape):
+    """Why their tensor cannot become ours, found without reading it; None where it can."""
     stored = tensors.shape(theirs)
     if not tensors.is_float(theirs):
-        return f"{shape}, but {theirs} holds no plain floating-point numbers"
+        return f"{ours} {tuple(shape)}, but {theirs} holds no plain floating-point numbers"
     try:
         got = move.load(np.broadcast_to(np.int8(0), stored)).shape
     except ValueError:  # sizes that cannot be regrouped
         got = None
-    return None if got == shape else f"{shape}, but {theirs} {stored}"
+    return None if got == tuple(shape) else f"{ours} {tuple(shape)}, but {theirs} {stored}"
 
 
 def _head_names(table):
@@ -187,10 +218,9 @@ def _head_names(table):
     return {name for row in heads for name in (row if isinstance(row, tuple) else (row,))}
 
 
-def _check_copies(tensors, rows, known, source):
+def _check_copies(tensors, stored, source):
     """Weights stored under several names must agree, or the file does not mean what its config says."""
-    stored = {name: list(dict.fromkeys(known[one] for one in row[0] if one in known)) for name, row in rows.items()}
-    owned = {names[0] for names in stored.values() if names}
+    owned = {names[0] for names in stored.values()}
     for name, (first, *copies) in stored.items():
         for copy in copies:
             if copy not in owned and not np.array_equal(tensors.read(first), tensors.read(copy)):
@@ -205,23 +235,36 @@ def theirs(table, arrays, dtype=None):
 
     Args:
         table: our name -> (their name or names, `Move`).
-        arrays: our name -> array, or a function without arguments that returns it.
+        arrays: our name -> array, or anything with its shape and dtype that numpy can make one of, such as a variable.
         dtype: numpy or `ml_dtypes` dtype to store; None keeps each array's own.
 
     Yields:
-        (their name, array); a tied copy is never written.
+        (their name, `Later`); a tied copy is never written.
 
     Raises:
         ValueError: arrays that have no row, or that are only a part of their tensor.
     """
     rows, groups = _rows(table, arrays), {}
-    if lost := [name for name, row in rows.items() if row is None]:
+    if lost := [name for name, row in rows.items() if not row[0]]:
         raise ValueError(f"There is no name in a checkpoint for {_some(lost)}.")
     for name, (names, move) in rows.items():
         groups.setdefault(names[0], [None] * move.parts)[move.part] = name, move
     for stored, parts in groups.items():
         if None in parts:
             raise ValueError(f"{stored} needs {len(parts)} variables, got only {_some([p[0] for p in parts if p])}.")
-        values = [arrays[name]() if callable(arrays[name]) else arrays[name] for name, _ in parts]
-        array = parts[0][1].save([np.asarray(value) for value in values])
-        yield stored, array if dtype is None else array.astype(dtype, copy=False)
+        values, move = [arrays[name] for name, _ in parts], parts[0][1]
+        shape = move.save([np.broadcast_to(np.int8(0), tuple(value.shape)) for value in values]).shape
+        yield stored, Later(shape, np.dtype(dtype or values[0].dtype), values, move.save)
+
+
+@dataclasses.dataclass(frozen=True)
+class Later:
+    """An array that is made of ours when it is asked for."""
+
+    shape: tuple
+    dtype: np.dtype
+    values: list
+    save: Callable
+
+    def __array__(self, dtype=None, copy=None):
+        return self.save([np.asarray(value) for value in self.values]).astype(dtype or self.dtype, copy=False)

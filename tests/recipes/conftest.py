@@ -18,15 +18,15 @@ SMALL = ("--vocabulary_size=512", "--num_layers=2", "--num_heads=2", "--hidden_d
 
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory):
-    """Runs a recipe with flags; returns the finished process."""
+    """Runs a recipe with flags, standard input and variables of the environment; returns the finished process."""
     cache = tmp_path_factory.mktemp("cache")
 
-    def run(name, *flags, check=True, **environment):
+    def run(name, *flags, check=True, input="", **environment):
         paths = [environment.pop("PYTHONPATH", None), str(ROOT), os.environ.get("PYTHONPATH")]
         environment = {**os.environ, "ZOO_CACHE": str(cache), "PYTHONPATH": os.pathsep.join(filter(None, paths)),
                        "CUDA_VISIBLE_DEVICES": "", **environment}  # fmt: skip
         command = [sys.executable, ROOT / "recipes" / f"{name}.py", *flags]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, env=environment, input=input, capture_output=True, text=True)
         assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done
 

@@ -2,39 +2,65 @@
 
 import pytest
 
+import zoo
 
-def model(preset, name="CausalLM"):
-    import zoo
+TEXTS = ["Return the value of a name.", "A list of names and values."]
 
-    return getattr(zoo, name).from_preset(preset)
+
+@pytest.fixture(scope="module")
+def presets(tmp_path_factory):
+    """Presets of small random models, by task."""
+    roles = {role: f"<{role}>" for role in ("bos", "pad", "eos", "unk", "mask")}
+    tokenizer = zoo.Tokenizer.train(TEXTS, vocabulary_size=300, special_tokens=roles, template="bos_eos")
+    size = {"vocabulary_size": tokenizer.vocabulary_size, "num_layers": 1, "num_heads": 2, "hidden_dim": 16,
+            "intermediate_dim": 32, "max_sequence_length": 64, "initializer_range": 0.5}  # fmt: skip
+    tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
+    made = {}
+    for task, backbone in (("CausalLM", "GPTBackbone"), ("Seq2SeqLM", "BARTBackbone"), ("MaskedLM", "BERTBackbone")):
+        extra = {"decoder_start_token_id": tokens["bos_token_id"]} if task == "Seq2SeqLM" else {}
+        made[task] = tmp_path_factory.mktemp("presets") / task
+        model = getattr(zoo, task)(getattr(zoo, backbone)(**size, **tokens, **extra), tokenizer)
+        model.save_to_preset(made[task])
+    return made
 
 
 @pytest.mark.backends
-def test_prints_what_generate_returns(pretrained, recipe):
-    preset = pretrained("gpt2")[0] / "preset"
+def test_prints_what_generate_returns(presets, recipe):
     prompts = ["Return the", "A list of"]
-    done = recipe("generate", f"--preset={preset}", *(f"--prompt={p}" for p in prompts), "--max_new_tokens=12")
-    lm = model(preset)
-    assert done.stdout == "".join(f"{lm.generate(prompt, 12)}\n\n" for prompt in prompts)
+    flags = [f"--preset={presets['CausalLM']}", *(f"--prompt={p}" for p in prompts), "--max_new_tokens=12"]
+    lm = zoo.CausalLM.from_preset(presets["CausalLM"])
+    assert recipe("generate", *flags).stdout == "".join(f"{lm.generate(prompt, 12)}\n\n" for prompt in prompts)
 
 
-def test_samples_by_its_seed(pretrained, recipe):
-    import zoo
+@pytest.mark.parametrize(
+    ("flags", "sampler"),
+    [
+        (("--top_p=0.9", "--temperature=0.9"), lambda: zoo.samplers.TopP(0.9, 0.9)),
+        (("--top_k=5",), lambda: zoo.samplers.TopK(5)),
+        (("--temperature=2",), lambda: zoo.samplers.Temperature(2.0)),
+    ],
+)
+def test_samples_by_its_seed(flags, sampler, presets, recipe):
+    preset = presets["CausalLM"]
+    done = recipe("generate", f"--preset={preset}", "--prompt=Return the", "--max_new_tokens=12", "--seed=3", *flags)
+    lm = zoo.CausalLM.from_preset(preset)
+    assert done.stdout == f"{lm.generate('Return the', 12, sampler(), seed=3)}\n\n"
+    assert done.stdout != f"{lm.generate('Return the', 12)}\n\n"
 
-    preset = pretrained("gpt2")[0] / "preset"
-    flags = (f"--preset={preset}", "--prompt=Return the", "--max_new_tokens=12", "--seed=3", "--temperature=0.9")
-    lm = model(preset)
-    for extra, sampler in (("--top_p=0.9", zoo.samplers.TopP(0.9, 0.9)), ("--top_k=5", zoo.samplers.TopK(5, 0.9))):
-        expected = lm.generate("Return the", 12, sampler, seed=3)
-        assert recipe("generate", *flags, extra).stdout == f"{expected}\n\n"
-    assert expected != lm.generate("Return the", 12)
 
-
-def test_reads_files_and_encoder_decoders(pretrained, recipe, tmp_path):
-    preset = pretrained("bart")[0] / "preset"
-    (tmp_path / "prompts.txt").write_text("one name\ntwo names\n")
+def test_reads_files_for_encoder_decoders(presets, recipe, tmp_path):
+    preset = presets["Seq2SeqLM"]
+    (tmp_path / "prompts.txt").write_text("one name\ntwo values\n")
     done = recipe("generate", f"--preset={preset}", f"--file={tmp_path / 'prompts.txt'}", "--max_new_tokens=5")
-    assert done.stdout == "".join(f"{text}\n\n" for text in model(preset, "Seq2SeqLM").generate(["one name", "two names"], 5))
+    expected = zoo.Seq2SeqLM.from_preset(preset).generate(["one name", "two values"], 5)
+    assert done.stdout == "".join(f"{text}\n\n" for text in expected)
+
+
+def test_asks_on_standard_input(presets, recipe):
+    flags = [f"--preset={presets['CausalLM']}", "--max_new_tokens=4", "--stop=value"]
+    asked = recipe("generate", *flags, input="Return the\nA list of\n")
+    given = recipe("generate", *flags, "--prompt=Return the", "--prompt=A list of")
+    assert asked.stdout == given.stdout and given.stdout.startswith("Return the")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +80,6 @@ def test_refuses_in_one_sentence(flags, message, recipe):
     assert done.returncode in (1, 2) and message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_refuses_an_encoder(pretrained, recipe):
-    done = recipe("generate", f"--preset={pretrained('bert')[0] / 'preset'}", "--prompt=a", check=False)
+def test_refuses_an_encoder(presets, recipe):
+    done = recipe("generate", f"--preset={presets['MaskedLM']}", "--prompt=a", check=False)
     assert done.returncode == 1 and "is an encoder" in done.stderr

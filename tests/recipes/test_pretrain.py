@@ -11,9 +11,14 @@ import pytest
 from zoo.checkpoint import Checkpoint
 from zoo.training.reports import read_rows
 
-FAMILIES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "bert": "BertForMaskedLM",
-            "roberta": "RobertaForMaskedLM", "t5": "T5ForConditionalGeneration",
-            "bart": "BartForConditionalGeneration"}  # fmt: skip
+FAMILIES = {  # family: the task it is trained for, its class in transformers
+    "gpt2": ("CausalLM", "GPT2LMHeadModel"),
+    "llama": ("CausalLM", "LlamaForCausalLM"),
+    "bert": ("MaskedLM", "BertForMaskedLM"),
+    "roberta": ("MaskedLM", "RobertaForMaskedLM"),
+    "t5": ("Seq2SeqLM", "T5ForConditionalGeneration"),
+    "bart": ("Seq2SeqLM", "BartForConditionalGeneration"),
+}
 
 
 def perplexities(text):
@@ -47,7 +52,7 @@ def test_a_run_of_each_family(family, pretrained, backend):
     assert (output / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(os.listdir(output / "checkpoints")) == [f"{n:09d}" for n in (steps // 2, steps)]
     assert f"--backend={backend}" in (output / "run.cfg").read_text()
-    assert f".from_preset({str(output / 'preset')!r})" in text
+    assert f"zoo.{FAMILIES[family][0]}.from_preset({str(output / 'preset')!r})" in text
 
 
 @pytest.mark.backends
@@ -59,9 +64,9 @@ def test_gpt_beats_the_unigram_model_by_far(pretrained):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_preset_opens_in_transformers(family, pretrained):
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
-    output, _ = pretrained(family)
-    preset = output / "preset"
-    theirs = getattr(transformers, FAMILIES[family]).from_pretrained(preset).eval()
+    task, architecture = FAMILIES[family]
+    preset = pretrained(family)[0] / "preset"
+    theirs = getattr(transformers, architecture).from_pretrained(preset).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(preset)
     x = dict(tokenizer("The value of a name", return_tensors="pt"))
     x = {name: x[name] for name in ("input_ids", "attention_mask")}
@@ -72,8 +77,7 @@ def test_the_preset_opens_in_transformers(family, pretrained):
 
     import zoo
 
-    (task,) = (getattr(zoo, name) for name in ("CausalLM", "MaskedLM", "Seq2SeqLM") if f"zoo.{name}." in pretrained(family)[1])
-    ours = keras.ops.convert_to_numpy(task.from_preset(preset)(inputs))
+    ours = keras.ops.convert_to_numpy(getattr(zoo, task).from_preset(preset)(inputs))
     with torch.no_grad():
         np.testing.assert_allclose(ours, theirs(**x).logits.numpy(), rtol=1e-4, atol=1e-5)
 
@@ -127,7 +131,8 @@ REFUSED = {
     "warmup": (["--steps=10", "--warmup_steps=10"], "warmup_steps=10"),
     "learning rate": (["--learning_rate=-1"], "-1"),
     "dropout": (["--dropout=1"], "dropout"),
-    "pure bfloat16": (["--dtype=bfloat16"], "use mixed_bfloat16"),
+    "pure bfloat16": (["--dtype=bfloat16"], "mixed_bfloat16"),
+    "nothing held out": (["--validation_share=0"], "--validation_share=0.0"),
     "mesh": (["--mesh=data:2"], "--mesh"),
     "resume without output": (["--resume"], "--resume needs --output"),
     "unknown preset": (["--preset=gpt9"], "No preset 'gpt9'"),
@@ -170,8 +175,11 @@ def test_refuses_to_overwrite_a_run(pretrained, recipe):
 
 
 def test_refuses_a_backend_that_is_not_there(recipe, tmp_path):
-    hide = "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda n, p=None: None if n == 'torch' else find(n, p)"
-    (tmp_path / "sitecustomize.py").write_text(hide)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, package=None: None if name == 'torch' else find(name, package)\n"
+    )
     done = recipe("pretrain", "--backend=torch", check=False, PYTHONPATH=str(tmp_path))
     assert_refused(done, "pip install keras-zoo[torch]")
     assert_refused(recipe("pretrain", check=False, KERAS_BACKEND="numpy"), "KERAS_BACKEND='numpy'")

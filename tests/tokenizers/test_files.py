@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tests.tokenizers.conftest import KINDS, ODD
+from zoo.pretrained import has_tokenizer
 from zoo.tokenizers import Tokenizer
 
 
@@ -86,6 +87,33 @@ def test_roberta(preset, lines, transformers):
     roles = same(ours, transformers.AutoTokenizer.from_pretrained(directory), lines)
     assert all(a == b is not None for a, b in roles.values())
     assert ours.tokenize("a <mask>") == ["a", "<mask>"]
+
+
+@pytest.mark.parametrize("spelling", ["hub", "saved", "bare"])
+def test_byt5_needs_no_vocabulary(tmp_path, lines, transformers, spelling):
+    """Files as they are on the Hub, as `transformers` writes them today, and next to none."""
+    token = {"__type": "AddedToken", "lstrip": False, "rstrip": False, "single_word": False, "normalized": True}
+    settings = {"tokenizer_class": "ByT5Tokenizer"}
+    if spelling == "hub":
+        settings |= {"extra_ids": 125, "additional_special_tokens": [f"<extra_id_{i}>" for i in range(125)]}
+        roles = ("eos", "</s>"), ("unk", "<unk>"), ("pad", "<pad>")
+        settings |= {f"{role}_token": {"content": content, **token} for role, content in roles}
+    if spelling == "saved":
+        transformers.ByT5Tokenizer().save_pretrained(tmp_path)
+    else:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    ours, theirs = Tokenizer.from_preset(tmp_path), transformers.ByT5Tokenizer.from_pretrained(tmp_path)
+    texts = [*lines, "a </s> b <extra_id_0> c", " <pad> d", "\x00\x7f\x80\U0001f600", ""]
+    assert ours.encode(texts) == theirs(texts)["input_ids"]
+    assert ours.encode(texts, texts[::-1]) == theirs(texts, texts[::-1])["input_ids"]
+    assert ours.decode(ours.encode(ODD)) == ODD
+    assert (ours.vocabulary_size, ours.pad_id, ours.eos_id, ours.unk_id) == (len(theirs), 0, 1, 2) == (384, 0, 1, 2)
+    assert ours.sentinel_ids == theirs.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(125)])
+    assert has_tokenizer(tmp_path)
+    ours.save(tmp_path / "again")
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "again")(texts)["input_ids"] == ours.encode(texts)
+    assert Tokenizer.from_preset(tmp_path / "again").encode(texts) == ours.encode(texts)
 
 
 def test_bert(preset, lines, transformers):

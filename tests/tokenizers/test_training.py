@@ -34,6 +34,15 @@ def test_characters_are_lossless_and_one_token_each(trained, prose):
     assert [len(row) for row in ids] == [len(text) for text in prose]
 
 
+def test_bytes_need_no_training():
+    """The ids are bytes after the special tokens, as in ByT5, whatever the text."""
+    tokenizer = Tokenizer.train([], "byte")
+    assert tokenizer.encode(ODD) == [[byte + 3 for byte in text.encode()] + [tokenizer.eos_id] for text in ODD]
+    assert tokenizer.decode(tokenizer.encode(ODD)) == ODD
+    assert tokenizer.vocabulary_size == 384 and len(tokenizer.sentinel_ids) == 125
+    assert tokenizer.encode("É") != Tokenizer.train([], "byte", lowercase=True).encode("É") == tokenizer.encode("é")
+
+
 def test_characters_never_seen_become_unk():
     tokenizer = Tokenizer.train(["abc"], "char")
     assert tokenizer.encode("aZc") == [tokenizer.token_to_id("a"), tokenizer.unk_id, tokenizer.token_to_id("c")]
@@ -161,7 +170,7 @@ def test_lowercase(prose, kind):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "words"}, "Unknown kind of tokenizer 'words'; known are bpe, wordpiece, unigram, char"),
+        ({"kind": "words"}, "Unknown kind of tokenizer 'words'; known are bpe, wordpiece, unigram, char, byte"),
         ({"vocabulary_size": 200}, "vocabulary_size=200 is too small .* at least 257"),
         ({"kind": "char", "vocabulary_size": 5}, "too small .* 2 special tokens .* different characters"),
         ({"kind": "wordpiece", "vocabulary_size": 20}, "too small .* different characters"),

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.backends
 
 
 def model(hidden_dim=8, optimizer="AdamW"):
-    backbone = zoo.GPTBackbone(vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=hidden_dim, intermediate_dim=16,
-                               max_sequence_length=8, dropout=0.2)  # fmt: skip
+    backbone = zoo.GPTBackbone(vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=hidden_dim,
+                               intermediate_dim=16, max_sequence_length=8, dropout=0.2)  # fmt: skip
     lm = zoo.CausalLM(backbone)
     lm.compile(getattr(keras.optimizers, optimizer)(1e-2, name=optimizer.lower()), weighted_metrics=[])
     return lm

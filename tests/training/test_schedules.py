@@ -74,7 +74,7 @@ def test_is_what_the_optimizer_uses():
     ("arguments", "message"),
     [
         ({"kind": "cosin"}, "'cosin'"),
-        ({"peak": -1.0}, "peak"),
+        ({"peak": -1.0}, "above 0"),
         ({"minimum": 2.0}, "minimum"),
         ({"warmup_steps": 50}, "warmup_steps=50"),
         ({"kind": "inverse_sqrt"}, "warmup"),

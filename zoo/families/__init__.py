@@ -6,8 +6,10 @@ import importlib
 from zoo.families.family import Family
 
 _NAMES = (
-    "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi", "phi3",
-    "bert", "roberta", "xlm_roberta", "distilbert", "albert", "electra", "modernbert", "mpnet", "nomic_bert",
+    "gpt2", "gptj", "gpt_neox", "opt", "bloom", "falcon", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2",
+    "gemma3", "phi", "phi3", "olmo2", "smollm3", "granite", "stablelm",
+    "bert", "roberta", "xlm_roberta", "camembert", "distilbert", "albert", "electra", "deberta_v3", "modernbert",
+    "mpnet", "nomic_bert",
     "t5", "mt5", "umt5", "bart", "mbart", "pegasus", "marian",
 )  # fmt: skip
 _FAMILIES = {name: importlib.import_module(f"zoo.families.{name}").FAMILY for name in _NAMES}

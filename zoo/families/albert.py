@@ -1,6 +1,8 @@
 """ALBERT (Lan et al. 2020): BERT whose layers share weights, with narrow embeddings."""
 
-from zoo.families.bert import DEFAULTS, FIXED, KEYS, follow_dropout, head
+import dataclasses
+
+from zoo.families.bert import DEFAULTS, FIXED, KEYS, follow_dropout, head, heads
 from zoo.families.family import Family
 from zoo.families.rows import embeddings, linear, linears, norm
 from zoo.weights import same
@@ -23,6 +25,13 @@ def _table(config):
     }
 
 
+def _heads(config):
+    # Unlike BERT's, the rate of its heads is not that of the layers where config.json does not say it.
+    found = heads(config, "albert", "pooler", "classifier_dropout_prob")
+    rated = {task: dataclasses.replace(spec, dropout=0.1) for task, spec in found.items() if spec.keys}
+    return found | rated
+
+
 FAMILY = Family(
     name="albert",
     backbone="ALBERTBackbone",
@@ -32,6 +41,7 @@ FAMILY = Family(
         "TextClassifier": "AlbertForSequenceClassification",
         "TokenClassifier": "AlbertForTokenClassification",
         "QuestionAnswerer": "AlbertForQuestionAnswering",
+        "MultipleChoice": "AlbertForMultipleChoice",
         "Backbone": "AlbertModel",
     },
     synonyms={"AlbertForPreTraining": "MaskedLM"},
@@ -41,6 +51,7 @@ FAMILY = Family(
     fixed={**FIXED, "inner_group_num": (1,)},
     absent={"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3},
     table=_table,
+    heads=_heads,
     prefix="albert",
     ignore=(r"pooler\.", r"^predictions\.bias$"),
     presets={

@@ -1,6 +1,7 @@
 """BART (Lewis et al. 2020): a post-norm encoder-decoder with learned positions."""
 
 from zoo.families.family import Family
+from zoo.families.heads import HeadSpec, end_of
 from zoo.families.rows import embeddings, linears, norm, untied_head
 from zoo.weights import first_row, same
 
@@ -69,6 +70,15 @@ def table(config):
     return rows
 
 
+def heads(config, start=None):
+    """Heads on the decoder, which reads the text again: a classifier where the text ends, spans on each token."""
+    start = config.decoder_start_token_id if start is None else start
+    classifier = HeadSpec(pool="last", end=end_of(config), start=start, dense="classification_head.dense",
+                          out="classification_head.out_proj", dropout_first=True,
+                          keys={"classifier_dropout": "dropout"})  # fmt: skip
+    return {"TextClassifier": classifier, "QuestionAnswerer": HeadSpec(out="qa_outputs", start=start)}
+
+
 FAMILY = Family(
     name="bart",
     backbone="BARTBackbone",
@@ -87,6 +97,7 @@ FAMILY = Family(
     extra_read=read,
     extra_write=write,
     table=table,
+    heads=heads,
     prefix="model",
     ignore=IGNORE,
     optional=("head/bias",),

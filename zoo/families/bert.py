@@ -1,6 +1,7 @@
 """BERT (Devlin et al. 2019): a post-norm encoder with sentence types and a masked-LM head."""
 
 from zoo.families.family import Family
+from zoo.families.heads import HeadSpec
 from zoo.families.rows import embeddings, linear, linears, norm, untied_head
 from zoo.weights import same
 
@@ -60,6 +61,19 @@ def head(config, theirs, transform="transform.dense", norm_name="transform.Layer
     }
 
 
+def heads(config, prefix="bert", pooler="pooler.dense", rate="classifier_dropout"):
+    """Heads on the state of the first token, through the pooler that pretraining made, or on each token."""
+    pooled = {"pool": "first", "dense": f"{prefix}.{pooler}"}
+    rates = {"dropout": config.dropout, "keys": {rate: "dropout"}}
+    return {
+        "TextClassifier": HeadSpec(**pooled, **rates),
+        "MultipleChoice": HeadSpec(**pooled, **rates),
+        "TokenClassifier": HeadSpec(**rates),
+        "QuestionAnswerer": HeadSpec(out="qa_outputs"),
+        "NextSentence": HeadSpec(**pooled, out="cls.seq_relationship"),
+    }
+
+
 def _table(config):
     return {
         **embeddings(config, "bert.embeddings.word_embeddings.weight", head="cls.predictions.decoder.weight"),
@@ -77,6 +91,8 @@ FAMILY = Family(
         "TextClassifier": "BertForSequenceClassification",
         "TokenClassifier": "BertForTokenClassification",
         "QuestionAnswerer": "BertForQuestionAnswering",
+        "MultipleChoice": "BertForMultipleChoice",
+        "NextSentence": "BertForNextSentencePrediction",
         "Backbone": "BertModel",
     },
     synonyms={"BertForPreTraining": "MaskedLM"},
@@ -86,6 +102,7 @@ FAMILY = Family(
     fixed=FIXED,
     absent={"pad_token_id": 0},
     table=_table,
+    heads=heads,
     prefix="bert",
     ignore=(r"pooler\.", r"^cls\.predictions\.bias$"),
     presets={

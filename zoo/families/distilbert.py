@@ -2,6 +2,7 @@
 
 from zoo.families.bert import DEFAULTS, follow_dropout
 from zoo.families.family import Family
+from zoo.families.heads import HeadSpec
 from zoo.families.rows import embeddings, linear, linears, norm, untied_head
 from zoo.weights import same
 
@@ -24,6 +25,17 @@ def _table(config):
     }
 
 
+def _heads(config):
+    first = HeadSpec(pool="first", dense="pre_classifier", activation="relu", dropout=0.2,
+                     keys={"seq_classif_dropout": "dropout"})  # fmt: skip
+    return {
+        "TextClassifier": first,
+        "MultipleChoice": first,
+        "TokenClassifier": HeadSpec(dropout=config.dropout),
+        "QuestionAnswerer": HeadSpec(out="qa_outputs", dropout=0.1, keys={"qa_dropout": "dropout"}),
+    }
+
+
 FAMILY = Family(
     name="distilbert",
     backbone="DistilBERTBackbone",
@@ -33,6 +45,7 @@ FAMILY = Family(
         "TextClassifier": "DistilBertForSequenceClassification",
         "TokenClassifier": "DistilBertForTokenClassification",
         "QuestionAnswerer": "DistilBertForQuestionAnswering",
+        "MultipleChoice": "DistilBertForMultipleChoice",
         "Backbone": "DistilBertModel",
     },
     keys={
@@ -52,6 +65,7 @@ FAMILY = Family(
     derived=follow_dropout,
     absent={"pad_token_id": 0},
     table=_table,
+    heads=_heads,
     prefix="distilbert",
     presets={
         "distilbert_base_uncased": ("distilbert/distilbert-base-uncased", "66M"),

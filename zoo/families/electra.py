@@ -1,7 +1,9 @@
 """ELECTRA (Clark et al. 2020): BERT's encoder with narrow embeddings; generator and discriminator."""
 
 from zoo.families.bert import DEFAULTS, FIXED, KEYS, encoder, follow_dropout
+from zoo.families import roberta
 from zoo.families.family import Family
+from zoo.families.heads import HeadSpec
 from zoo.families.rows import embeddings, linear, norm, untied_head
 from zoo.weights import same
 
@@ -19,6 +21,17 @@ def _table(config):
     }
 
 
+_SUMMARY = {"summary_type": ("first",), "summary_use_proj": (True,), "summary_activation": ("gelu",)}
+
+
+def _heads(config):
+    summary = HeadSpec(pool="first", dense="sequence_summary.summary", activation="gelu", dropout=0.1,
+                       keys={"summary_last_dropout": "dropout"}, fixed=_SUMMARY)  # fmt: skip
+    discriminator = HeadSpec(dense="discriminator_predictions.dense", activation="gelu",
+                             out="discriminator_predictions.dense_prediction")  # fmt: skip
+    return {**roberta.heads(config, activation="gelu"), "MultipleChoice": summary, "ReplacedTokenDetector": discriminator}
+
+
 FAMILY = Family(
     name="electra",
     backbone="ELECTRABackbone",
@@ -28,15 +41,17 @@ FAMILY = Family(
         "TextClassifier": "ElectraForSequenceClassification",
         "TokenClassifier": "ElectraForTokenClassification",
         "QuestionAnswerer": "ElectraForQuestionAnswering",
+        "MultipleChoice": "ElectraForMultipleChoice",
+        "ReplacedTokenDetector": "ElectraForPreTraining",
         "Backbone": "ElectraModel",
     },
-    synonyms={"ElectraForPreTraining": "Backbone"},
     keys={**KEYS, "embedding_size": "embedding_dim"},
     defaults=DEFAULTS,
     derived=follow_dropout,
     fixed={**FIXED, "hidden_act": ("gelu",)},  # the head has no other
     absent={"pad_token_id": 0, "embedding_size": 128},
     table=_table,
+    heads=_heads,
     prefix="electra",
     presets={
         "electra_small_discriminator": ("google/electra-small-discriminator", "14M"),

@@ -17,9 +17,10 @@ _ACTIVATIONS = {
 _TRAINING = ("dropout", "final_dropout", "attention_dropout", "activation_dropout", "initializer",
              "initializer_range", "remat")  # fmt: skip
 _NULLABLE = {field.name for field in dataclasses.fields(Config) if field.default is None}
+_RATES = {field.name for field in dataclasses.fields(Config) if isinstance(field.default, float)}
 _ASIDE = (  # buffers that are computed, and heads of tasks that the model at hand is not
     r"position_ids$", r"rotary_emb\.inv_freq$", r"^(cls\.)?seq_relationship\.", r"^(score|qa_outputs)\.",
-    r"^(pre_|sop_)?classifier\.", r"^classification_head\.", r"^discriminator_predictions\.",
+    r"^(pre_|sop_)?classifier\.", r"^classification_head\.", r"^discriminator_predictions\.", r"^sequence_summary\.",
 )  # fmt: skip
 _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 
@@ -45,6 +46,7 @@ class Family:
         absent: what `transformers` assumes for keys that a config.json leaves out, where `defaults` do not say it.
         extra_read, extra_write: what is no plain pair: config.json -> fields, `Config` -> keys.
         table: `Config` -> our name -> (their names, move).
+        heads: `Config` -> task -> `HeadSpec`, the downstream heads that `transformers` has.
         prefix: what their names begin with when a model has a head.
         ignore: patterns of their tensors that hold nothing of ours, beside those that no family needs.
         optional: variables that stay at their initial zeros where a checkpoint lacks them.
@@ -57,6 +59,7 @@ class Family:
     architectures: dict
     keys: dict
     table: Callable
+    heads: Callable = _nothing
     synonyms: dict = dataclasses.field(default_factory=dict)
     defaults: dict = dataclasses.field(default_factory=dict)
     derived: Callable = _nothing
@@ -73,6 +76,33 @@ class Family:
     def ignored(self):
         """Patterns of all their tensors that a model may leave aside."""
         return (*_ASIDE, *self.ignore)
+
+    def rows(self, config, task="Backbone", made_for=None):
+        """The table of a model for a task; see `HeadSpec.rows`.
+
+        Args:
+            config: the model's `Config`.
+            task: a key of `architectures`.
+            made_for: the task of the checkpoint; the last layer of another downstream task means something else, so
+                it has no row, whatever its name and shape.
+        """
+        heads, table = self.heads(config), self.table(config)
+        if task not in heads:
+            return table
+        rows = heads[task].rows(table, self.prefix, config)
+        foreign = made_for in heads and made_for != task
+        return {ours: row for ours, row in rows.items() if not (foreign and ours.startswith("head/out/"))}
+
+    def body(self, config, task):
+        """The `Config` of the backbone of a task's class, which may be an encoder-decoder's encoder alone."""
+        spec = self.heads(config).get(task)
+        if spec is None or not spec.encoder_only:
+            return config
+        return dataclasses.replace(config, architecture="encoder", num_decoder_layers=None)
+
+    def aliases(self, config):
+        """What the names of some classes begin with in place of `prefix`."""
+        return tuple({spec.prefix for spec in self.heads(config).values()} - {None, self.prefix})
 
     def switches(self, fields):
         """The `Config` fields that the family sets where `fields` do not."""
@@ -126,8 +156,11 @@ class Family:
         """
         if task not in self.architectures:
             raise ValueError(f"{self.name} has no {task} in transformers, only {', '.join(self.architectures)}.")
+        spec = self.heads(config).get(task)
+        if spec is not None and spec.encoder_only:  # its config.json is that of the whole
+            config = dataclasses.replace(config, architecture=self.defaults["architecture"])
         hf = {"model_type": self.model_types[0], "architectures": [self.architectures[task]], "dtype": dtype}
-        hf |= {key: _encode(self, key, names[0], config) for key, names in self._pairs()}
+        hf |= {key: _encode(names[0], config) for key, names in self._pairs()}
         hf |= self.extra_write(config)
         ours, back = _resolved(config), _resolved(Config.from_dict(self.read(hf)))
         unsaid = {name for name in _TOKENS if ours[name] is None}
@@ -150,10 +183,12 @@ def _decode(key, field, value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def _encode(family, key, field, config):
+def _encode(field, config):
     value = _resolved(config)[field]
     if field == "activation":
         return next(name for name, ours in _ACTIVATIONS.items() if ours == value)
+    if field in _RATES:
+        return float(value)  # transformers refuses an integer in some families
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -168,4 +203,5 @@ def _resolved(config):
         "num_distinct_blocks": config.num_distinct_blocks or config.num_layers,
         "attention_scale": config.attention_scale or config.resolved_head_dim**-0.5,
         "window_pattern": tuple(config.windowed(i) for i in range(config.num_layers)),
+        "rotary_pattern": tuple(config.rotated(i) for i in range(config.num_layers)),
     }

@@ -1,7 +1,7 @@
 """Gemma (Mesnard et al. 2024): Llama with scaled embeddings, wide heads and scales stored minus one."""
 
 from zoo.families.family import Family
-from zoo.families.llama import DEFAULTS, KEYS, architectures, table
+from zoo.families.llama import DEFAULTS, KEYS, architectures, heads, table
 from zoo.families.rotary import read_rotary, write_rotary
 
 GEMMA_KEYS = {**{key: field for key, field in KEYS.items() if field != "activation"},
@@ -36,6 +36,7 @@ FAMILY = Family(
     extra_read=read_rotary,
     extra_write=write,
     table=table,
+    heads=heads,
     prefix="model",
     presets={"gemma_2b": ("google/gemma-2b", "2.5B"), "gemma_7b": ("google/gemma-7b", "8.5B")},
 )

@@ -2,7 +2,7 @@
 
 from zoo.families.family import Family
 from zoo.families.gemma import GEMMA_ABSENT, GEMMA_DEFAULTS, GEMMA_KEYS, ONE_WAY, TANH, scaled
-from zoo.families.llama import architectures
+from zoo.families.llama import architectures, heads
 from zoo.families.llama import table as llama_table
 from zoo.families.rotary import read_rotary, write_rotary
 from zoo.families.rows import norm
@@ -56,6 +56,7 @@ FAMILY = Family(
     extra_read=_read,
     extra_write=_write,
     table=table,
+    heads=heads,
     prefix="model",
     presets={"gemma2_2b": ("google/gemma-2-2b", "2.6B"), "gemma2_9b": ("google/gemma-2-9b", "9.2B")},
 )  # fmt: skip

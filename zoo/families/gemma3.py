@@ -4,6 +4,7 @@ from zoo.families.family import Family
 from zoo.families.gemma import GEMMA_ABSENT, GEMMA_DEFAULTS, ONE_WAY, TANH, scaled
 from zoo.families.gemma2 import KEYS, read_scale, write_scale
 from zoo.families.gemma2 import table as gemma2_table
+from zoo.families.llama import heads
 from zoo.families.rotary import read_rotary, write_rotary
 from zoo.families.rows import norm
 from zoo.families.windows import layer_types, read_windows
@@ -54,7 +55,7 @@ FAMILY = Family(
     architectures={"CausalLM": "Gemma3ForCausalLM", "TextClassifier": "Gemma3TextForSequenceClassification",
                    "Backbone": "Gemma3TextModel"},
     keys=KEYS,
-    defaults={**GEMMA_DEFAULTS, "norm_order": "sandwich", "qk_norm": True, "window": 4096,
+    defaults={**GEMMA_DEFAULTS, "norm_order": "sandwich", "qk_norm": "head", "window": 4096,
               "window_pattern": (True,) * 5 + (False,), "rotary_theta": 1e6, "rotary_local_theta": 1e4,
               "max_sequence_length": 131072},
     derived=scaled,
@@ -63,6 +64,7 @@ FAMILY = Family(
     extra_read=_read,
     extra_write=_write,
     table=_table,
+    heads=heads,
     prefix="model",
     presets={"gemma3_270m": ("google/gemma-3-270m", "268M"), "gemma3_1b": ("google/gemma-3-1b-pt", "1.0B")},
 )  # fmt: skip

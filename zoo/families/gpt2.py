@@ -1,6 +1,7 @@
 """GPT-2 (Radford et al. 2019): a pre-norm decoder with learned positions."""
 
 from zoo.families.family import Family
+from zoo.families.llama import heads
 from zoo.families.rows import QKV, embeddings, fused, linear, norm, untied_head
 from zoo.weights import columns, same
 
@@ -58,6 +59,7 @@ FAMILY = Family(
     absent={"bos_token_id": 50256, "eos_token_id": 50256},
     extra_read=_read,
     table=_table,
+    heads=lambda config: heads(config, "classifier"),
     prefix="transformer",
     ignore=(r"\.attn\.(masked_)?bias$",),
     presets={

@@ -1,7 +1,7 @@
 """GPT-NeoX and Pythia (Black et al. 2022, Biderman et al. 2023): attention and feed-forward side by side, two norms."""
 
 from zoo.families.family import Family
-from zoo.families.llama import architectures
+from zoo.families.llama import architectures, heads
 from zoo.families.rotary import read_rotary, write_rotary
 from zoo.families.rows import QKV, embeddings, fused, linear, linears, norm, untied_head
 from zoo.weights import interleaved
@@ -41,7 +41,7 @@ FAMILY = Family(
     name="gpt_neox",
     backbone="GPTNeoXBackbone",
     model_types=("gpt_neox",),
-    architectures=architectures("GPTNeoX"),
+    architectures=architectures("GPTNeoX", spans=True),
     keys={
         "vocab_size": "vocabulary_size",
         "num_hidden_layers": "num_layers",
@@ -63,6 +63,7 @@ FAMILY = Family(
     extra_read=_read,
     extra_write=_write,
     table=_table,
+    heads=lambda config: heads(config, "classifier", "gpt_neox"),
     prefix="gpt_neox",
     ignore=(r"\.attention\.(masked_)?bias$",),
     presets={

@@ -1,6 +1,7 @@
 """Llama 1 to 3 (Touvron et al. 2023, Dubey et al. 2024): a decoder with RMSNorm, rotary positions and grouped heads."""
 
 from zoo.families.family import Family
+from zoo.families.heads import HeadSpec
 from zoo.families.rotary import read_rotary, write_rotary
 from zoo.families.rows import embeddings, linear, linears, norm, untied_head
 
@@ -26,13 +27,23 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def architectures(name):
-    """The classes that `transformers` has for most decoders."""
+def architectures(name, spans=False):
+    """The classes that `transformers` has for most decoders, and with `spans` the one for question answering."""
     return {
         "CausalLM": f"{name}ForCausalLM",
         "TextClassifier": f"{name}ForSequenceClassification",
         "TokenClassifier": f"{name}ForTokenClassification",
+        **({"QuestionAnswerer": f"{name}ForQuestionAnswering"} if spans else {}),
         "Backbone": f"{name}Model",
+    }
+
+
+def heads(config, tokens="score", prefix="transformer"):
+    """Heads on the last token, or on each; the class for question answering has a `prefix` of its own."""
+    return {
+        "TextClassifier": HeadSpec(pool="last", out="score", out_bias=False),
+        "TokenClassifier": HeadSpec(out=tokens, dropout=0.1, keys={"classifier_dropout": "dropout"}),
+        "QuestionAnswerer": HeadSpec(out="qa_outputs", prefix=prefix),
     }
 
 
@@ -57,13 +68,14 @@ FAMILY = Family(
     name="llama",
     backbone="LlamaBackbone",
     model_types=("llama",),
-    architectures=architectures("Llama"),
+    architectures=architectures("Llama", spans=True),
     keys={**KEYS, "attention_bias": ("qkv_bias", "out_bias"), "mlp_bias": "mlp_bias"},
     defaults=DEFAULTS,
     absent={"bos_token_id": 1, "eos_token_id": 2},
     extra_read=read_rotary,
     extra_write=write_rotary,
     table=table,
+    heads=heads,
     prefix="model",
     presets={
         "llama3_2_1b": ("meta-llama/Llama-3.2-1B", "1.2B"),

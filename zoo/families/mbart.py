@@ -21,6 +21,7 @@ FAMILY = Family(
     extra_read=bart.read,
     extra_write=bart.write,
     table=bart.table,
+    heads=lambda config: bart.heads(config, "last"),
     prefix="model",
     ignore=bart.IGNORE,
     optional=("head/bias",),

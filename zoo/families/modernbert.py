@@ -1,7 +1,10 @@
 """ModernBERT (Warner et al. 2024): a pre-norm, rotary, gated encoder, global on every third layer."""
 
+import dataclasses
+
 from zoo.families.family import Family
 from zoo.families.gemma3 import read_two_rotaries, write_two_rotaries
+from zoo.families.heads import HeadSpec
 from zoo.families.rows import QKV, embeddings, fused, linear, norm, untied_head
 from zoo.families.windows import layer_types, read_windows
 from zoo.weights import outputs, same
@@ -46,6 +49,14 @@ def _table(config):
     }  # fmt: skip
 
 
+def _heads(config):
+    """All on the dense layer and norm of the masked-LM head, which pretraining made."""
+    spec = HeadSpec(dense="head.dense", dense_bias=config.head_transform_bias, activation=None, norm="head.norm",
+                    keys={"classifier_dropout": "dropout"})  # fmt: skip
+    pooled = dataclasses.replace(spec, pool="first", keys={**spec.keys, "classifier_pooling": "pool"})
+    return {"TextClassifier": pooled, "MultipleChoice": pooled, "TokenClassifier": spec, "QuestionAnswerer": spec}
+
+
 FAMILY = Family(
     name="modernbert",
     backbone="ModernBERTBackbone",
@@ -55,6 +66,7 @@ FAMILY = Family(
         "TextClassifier": "ModernBertForSequenceClassification",
         "TokenClassifier": "ModernBertForTokenClassification",
         "QuestionAnswerer": "ModernBertForQuestionAnswering",
+        "MultipleChoice": "ModernBertForMultipleChoice",
         "Backbone": "ModernBertModel",
     },
     keys={
@@ -87,6 +99,7 @@ FAMILY = Family(
     extra_read=_read,
     extra_write=_write,
     table=_table,
+    heads=_heads,
     prefix="model",
     presets={
         "modernbert_base": ("answerdotai/ModernBERT-base", "149M"),

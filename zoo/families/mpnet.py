@@ -2,7 +2,7 @@
 
 from zoo.families.bert import DEFAULTS, FIXED, encoder, head
 from zoo.families.family import Family
-from zoo.families.roberta import KEYS, derived, read, write
+from zoo.families.roberta import KEYS, derived, heads, read, write
 from zoo.families.rows import embeddings, linears, norm
 from zoo.weights import same
 
@@ -28,6 +28,7 @@ FAMILY = Family(
         "TextClassifier": "MPNetForSequenceClassification",
         "TokenClassifier": "MPNetForTokenClassification",
         "QuestionAnswerer": "MPNetForQuestionAnswering",
+        "MultipleChoice": "MPNetForMultipleChoice",
         "Backbone": "MPNetModel",
     },
     keys={key: field for key, field in KEYS.items() if key != "type_vocab_size"},
@@ -38,6 +39,7 @@ FAMILY = Family(
     extra_read=read,
     extra_write=write,
     table=_table,
+    heads=lambda config: heads(config, "mpnet"),
     prefix="mpnet",
     ignore=(r"pooler\.", r"^lm_head\.bias$"),
     presets={

@@ -13,20 +13,11 @@ def _write(config):
     return {**t5.write(config), "tie_word_embeddings": False}
 
 
-def classes(name):
-    """The classes that `transformers` has for T5 and its relatives."""
-    return {
-        "Seq2SeqLM": f"{name}ForConditionalGeneration",
-        "TextClassifier": f"{name}ForSequenceClassification",
-        "Backbone": f"{name}Model",
-    }
-
-
 FAMILY = Family(
     name="mt5",
     backbone="MT5Backbone",
     model_types=("mt5",),
-    architectures=classes("MT5"),
+    architectures=t5.classes("MT5"),
     keys=t5.KEYS,
     defaults={**t5.DEFAULTS, "activation": "gelu_tanh", "gated": True, "tie_embeddings": False},
     derived=t5.derived,
@@ -35,6 +26,7 @@ FAMILY = Family(
     extra_read=_read,
     extra_write=_write,
     table=t5.table,
+    heads=t5.heads,
     prefix="transformer",
     ignore=t5.IGNORE,
     presets={"mt5_small": ("google/mt5-small", "300M"), "mt5_base": ("google/mt5-base", "582M")},

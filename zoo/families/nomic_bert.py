@@ -1,6 +1,6 @@
 """Nomic BERT (Nussbaum et al. 2024): BERT with rotary positions and a gated feed-forward, for long texts."""
 
-from zoo.families.bert import DEFAULTS, KEYS, follow_dropout, head
+from zoo.families.bert import DEFAULTS, KEYS, follow_dropout, head, heads
 from zoo.families.family import Family
 from zoo.families.rotary import read_rotary, write_rotary
 from zoo.families.rows import QKV, embeddings, fused, linear, linears, norm
@@ -63,7 +63,8 @@ FAMILY = Family(
     extra_read=_read,
     extra_write=_write,
     table=_table,
+    heads=lambda config: heads(config, "nomic_bert"),
     prefix="nomic_bert",
-    ignore=(r"^cls\.predictions\.bias$",),
+    ignore=(r"pooler\.", r"^cls\.predictions\.bias$"),
     presets={"nomic_embed_text_v1_5": ("nomic-ai/nomic-embed-text-v1.5", "137M")},
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Phi 1 to 2 (Gunasekar et al. 2023): attention and feed-forward side by side after one norm."""
 
 from zoo.families.family import Family
-from zoo.families.llama import KEYS, architectures
+from zoo.families.llama import KEYS, architectures, heads
 from zoo.families.rotary import read_rotary, write_rotary
 from zoo.families.rows import embeddings, linears, norm, untied_head
 from zoo.weights import same
@@ -42,6 +42,7 @@ FAMILY = Family(
     extra_read=read_rotary,
     extra_write=_write,
     table=_table,
+    heads=heads,
     prefix="model",
     presets={"phi_1_5": ("microsoft/phi-1_5", "1.4B"), "phi_2": ("microsoft/phi-2", "2.8B")},
 )  # fmt: skip

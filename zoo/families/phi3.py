@@ -1,7 +1,7 @@
 """Phi-3 (Abdin et al. 2024): Llama whose projections are stored fused."""
 
 from zoo.families.family import Family
-from zoo.families.llama import DEFAULTS, KEYS, architectures
+from zoo.families.llama import DEFAULTS, KEYS, architectures, heads
 from zoo.families.llama import table as llama_table
 from zoo.families.phi import DROPOUTS
 from zoo.families.rotary import read_rotary, write_rotary
@@ -32,6 +32,7 @@ FAMILY = Family(
     extra_read=read_rotary,
     extra_write=write_rotary,
     table=_table,
+    heads=heads,
     prefix="model",
     presets={"phi3_mini_4k": ("microsoft/Phi-3-mini-4k-instruct", "3.8B")},
 )

@@ -1,7 +1,7 @@
 """Qwen2 and Qwen2.5 (Yang et al. 2024): Llama with biased queries, keys and values."""
 
 from zoo.families.family import Family
-from zoo.families.llama import DEFAULTS, KEYS, architectures, table
+from zoo.families.llama import DEFAULTS, KEYS, architectures, heads, table
 from zoo.families.rotary import read_rotary, write_rotary
 from zoo.families.windows import layer_types, read_windows
 
@@ -25,13 +25,14 @@ FAMILY = Family(
     name="qwen2",
     backbone="Qwen2Backbone",
     model_types=("qwen2",),
-    architectures=architectures("Qwen2"),
+    architectures=architectures("Qwen2", spans=True),
     keys=KEYS,
     defaults={**DEFAULTS, "qkv_bias": True, "max_sequence_length": 32768},
     absent={"num_key_value_heads": 32, "sliding_window": 4096},
     extra_read=read,
     extra_write=write,
     table=table,
+    heads=heads,
     prefix="model",
     presets={
         "qwen2_5_0_5b": ("Qwen/Qwen2.5-0.5B", "494M"),

@@ -1,7 +1,7 @@
 """Qwen3 (Yang et al. 2025): Llama with normalised queries and keys."""
 
 from zoo.families.family import Family
-from zoo.families.llama import DEFAULTS, KEYS, architectures
+from zoo.families.llama import DEFAULTS, KEYS, architectures, heads
 from zoo.families.llama import table as llama_table
 from zoo.families.qwen2 import read, write
 from zoo.families.rows import norm
@@ -21,13 +21,14 @@ FAMILY = Family(
     name="qwen3",
     backbone="Qwen3Backbone",
     model_types=("qwen3",),
-    architectures=architectures("Qwen3"),
+    architectures=architectures("Qwen3", spans=True),
     keys={**KEYS, "attention_bias": ("qkv_bias", "out_bias")},
-    defaults={**DEFAULTS, "qk_norm": True, "max_sequence_length": 32768},
+    defaults={**DEFAULTS, "qk_norm": "head", "max_sequence_length": 32768},
     absent={"num_key_value_heads": 32, "head_dim": 128, "sliding_window": 4096},
     extra_read=read,
     extra_write=write,
     table=table,
+    heads=heads,
     prefix="model",
     presets={
         "qwen3_0_6b": ("Qwen/Qwen3-0.6B", "596M"),

@@ -1,7 +1,9 @@
 """RoBERTa (Liu et al. 2019): BERT's encoder; positions start after the padding index."""
 
+from zoo.families import bert
 from zoo.families.bert import DEFAULTS, FIXED, KEYS, encoder, follow_dropout, head
 from zoo.families.family import Family
+from zoo.families.heads import HeadSpec
 from zoo.families.rows import embeddings
 
 DEFAULTS = {**DEFAULTS, "num_token_types": 1, "norm_epsilon": 1e-5}
@@ -40,6 +42,15 @@ def table(config, prefix="roberta"):
     }
 
 
+def heads(config, prefix="roberta", activation="tanh"):
+    """BERT's heads, but for a classifier with a dense layer of its own."""
+    rates = {"dropout": config.dropout, "keys": {"classifier_dropout": "dropout"}}
+    own = HeadSpec(pool="first", dense="classifier.dense", out="classifier.out_proj", activation=activation,
+                   dropout_first=True, **rates)  # fmt: skip
+    pooled = HeadSpec(pool="first", dense=f"{prefix}.pooler.dense", dropout=config.dropout)
+    return {**bert.heads(config), "TextClassifier": own, "MultipleChoice": pooled}
+
+
 FAMILY = Family(
     name="roberta",
     backbone="RoBERTaBackbone",
@@ -49,6 +60,7 @@ FAMILY = Family(
         "TextClassifier": "RobertaForSequenceClassification",
         "TokenClassifier": "RobertaForTokenClassification",
         "QuestionAnswerer": "RobertaForQuestionAnswering",
+        "MultipleChoice": "RobertaForMultipleChoice",
         "Backbone": "RobertaModel",
     },
     keys=KEYS,
@@ -59,6 +71,7 @@ FAMILY = Family(
     extra_read=read,
     extra_write=write,
     table=table,
+    heads=heads,
     prefix="roberta",
     ignore=(r"pooler\.", r"^lm_head\.bias$"),
     presets={

@@ -1,6 +1,7 @@
 """T5 (Raffel et al. 2020), v1.1 and Flan (Chung et al. 2022): an encoder-decoder with relative position buckets."""
 
 from zoo.families.family import Family
+from zoo.families.heads import HeadSpec, end_of
 from zoo.families.rows import embeddings, linears, norm, untied_head
 from zoo.weights import same
 
@@ -64,6 +65,21 @@ def table(config):
     return rows
 
 
+def heads(config):
+    """A classifier on the decoder's state at the end of the text, spans on the decoder, tags on the encoder alone."""
+    start = config.pad_token_id if config.decoder_start_token_id is None else config.decoder_start_token_id
+    rate = {"classifier_dropout": "dropout"}
+    encoder = {"encoder_only": True, "ignore": (r"^(transformer\.)?decoder\.",)}
+    return {
+        "TextClassifier": HeadSpec(pool="last", end=end_of(config), start=start, dense="classification_head.dense",
+                                   out="classification_head.out_proj", dropout_first=True, keys=rate,
+                                   prefix="transformer"),
+        "TokenClassifier": HeadSpec(keys=rate, prefix="transformer", **encoder),
+        "QuestionAnswerer": HeadSpec(out="qa_outputs", start=start),
+        "TextEmbedder": HeadSpec(pool="mean", out=None, **encoder),
+    }  # fmt: skip
+
+
 KEYS = {
     "vocab_size": "vocabulary_size",
     "num_layers": "num_layers",
@@ -83,18 +99,26 @@ DEFAULTS = {
     "out_bias": False, "mlp_bias": False, "attention_scale": 1.0, "activation": "relu", "dropout": 0.1,
     "initializer": "fan_in", "tie_embeddings": True,
 }  # fmt: skip
-FIXED = {"is_encoder_decoder": (True,), "is_decoder": (False,)}
+def classes(name):
+    """The classes that `transformers` has for T5 and its relatives."""
+    return {
+        "Seq2SeqLM": f"{name}ForConditionalGeneration",
+        "TextClassifier": f"{name}ForSequenceClassification",
+        "TokenClassifier": f"{name}ForTokenClassification",
+        "QuestionAnswerer": f"{name}ForQuestionAnswering",
+        "TextEmbedder": f"{name}EncoderModel",
+        "Backbone": f"{name}Model",
+    }
+
+
+FIXED = {"is_encoder_decoder": (True, False), "is_decoder": (False,)}
 IGNORE = (r"\.EncDecAttention\.relative_attention_bias\.weight$",)
 
 FAMILY = Family(
     name="t5",
     backbone="T5Backbone",
     model_types=("t5",),
-    architectures={
-        "Seq2SeqLM": "T5ForConditionalGeneration",
-        "TextClassifier": "T5ForSequenceClassification",
-        "Backbone": "T5Model",
-    },
+    architectures=classes("T5"),
     synonyms={"T5WithLMHeadModel": "Seq2SeqLM"},
     keys=KEYS,
     defaults=DEFAULTS,
@@ -104,6 +128,7 @@ FAMILY = Family(
     extra_read=read,
     extra_write=write,
     table=table,
+    heads=heads,
     prefix="transformer",
     ignore=IGNORE,
     presets={

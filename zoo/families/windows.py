@@ -9,8 +9,13 @@ def read_windows(hf, window, pattern=(True,)):
     local = tuple(kind == "sliding_attention" for kind in kinds) if kinds else tuple(pattern)
     if not window or not any(local):
         return {"window": None}
-    period = next(p for p in range(1, len(local) + 1) if all(local[i] == local[i % p] for i in range(len(local))))
-    return {"window": window, "window_pattern": local[:period]}
+    return {"window": window, "window_pattern": period(local)}
+
+
+def period(pattern):
+    """The shortest beginning of a tuple or list that repeats to give all of it."""
+    size = next(p for p in range(1, len(pattern) + 1) if all(x == pattern[i % p] for i, x in enumerate(pattern)))
+    return tuple(pattern[:size])
 
 
 def layer_types(config):

@@ -1,18 +1,26 @@
-"""XLM-RoBERTa (Conneau et al. 2020) and CamemBERT: RoBERTa on other languages."""
+"""XLM-RoBERTa (Conneau et al. 2020): RoBERTa on a hundred languages."""
 
 from zoo.families.family import Family
-from zoo.families.roberta import DEFAULTS, FIXED, KEYS, derived, read, table, write
+from zoo.families.roberta import DEFAULTS, FIXED, KEYS, derived, heads, read, table, write
 
-_CLASSES = {"MaskedLM": "ForMaskedLM", "TextClassifier": "ForSequenceClassification",
-            "TokenClassifier": "ForTokenClassification", "QuestionAnswerer": "ForQuestionAnswering",
-            "Backbone": "Model"}  # fmt: skip
+
+def architectures(name):
+    """The classes that `transformers` has for RoBERTa and its relatives."""
+    return {
+        "MaskedLM": f"{name}ForMaskedLM",
+        "TextClassifier": f"{name}ForSequenceClassification",
+        "TokenClassifier": f"{name}ForTokenClassification",
+        "QuestionAnswerer": f"{name}ForQuestionAnswering",
+        "MultipleChoice": f"{name}ForMultipleChoice",
+        "Backbone": f"{name}Model",
+    }
+
 
 FAMILY = Family(
     name="xlm_roberta",
     backbone="XLMRoBERTaBackbone",
-    model_types=("xlm-roberta", "camembert"),
-    architectures={task: f"XLMRoberta{name}" for task, name in _CLASSES.items()},
-    synonyms={f"Camembert{name}": task for task, name in _CLASSES.items()},
+    model_types=("xlm-roberta",),
+    architectures=architectures("XLMRoberta"),
     keys=KEYS,
     defaults=DEFAULTS,
     derived=derived,
@@ -21,11 +29,11 @@ FAMILY = Family(
     extra_read=read,
     extra_write=write,
     table=table,
+    heads=heads,
     prefix="roberta",
     ignore=(r"pooler\.", r"^lm_head\.bias$"),
     presets={
         "xlm_roberta_base": ("FacebookAI/xlm-roberta-base", "278M"),
         "xlm_roberta_large": ("FacebookAI/xlm-roberta-large", "560M"),
-        "camembert_base": ("almanach/camembert-base", "111M"),
     },
 )

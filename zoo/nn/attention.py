@@ -5,12 +5,16 @@ knows how masks and biases come about. Letters: b batch, t time, s memory, n hea
 width, d hidden width.
 """
 
+from functools import partial
+
 import keras
 from keras import ops
 
 from zoo import backend
-from zoo.nn.layers import Norm, dense, dropout
+from zoo.nn.layers import dense, dropout
 from zoo.nn.positions import rotate
+from zoo.nn.variants.disentangled import disentangled_bias
+from zoo.nn.variants.qk_norm import qk_norm
 
 MASKED = -1e9  # finite: a row that sees nothing stays a number
 
@@ -94,34 +98,31 @@ class Attention(keras.layers.Layer):
         self.value = self._dense("value", d, self.groups * self.width, config.qkv_bias, d)
         inner = self.heads * self.width
         self.out = self._dense("out", inner, d, config.out_bias, inner, self.branches)
-        if config.qk_norm:
-            for name in ("query_norm", "key_norm"):
-                setattr(self, name, Norm(config, name=name, dtype=self.dtype_policy))
-                getattr(self, name).build((self.width,))
+        self.query_norm = qk_norm(config, self.heads, self.width, "query_norm", self.dtype_policy)
+        self.key_norm = qk_norm(config, self.groups, self.width, "key_norm", self.dtype_policy)
 
     def _dense(self, name, inputs, units, bias, fan_in, branches=0):
         return dense(self.config, name, inputs, units, bias, self.dtype_policy, fan_in, branches)
 
+    def _heads(self, y, norm=None):
+        """(…, n h) to (…, n, h), normalised."""
+        y = ops.reshape(y, (-1, *y.shape[1:-1], y.shape[-1] // self.width, self.width))
+        return y if norm is None else norm(y)
+
     def keys_values(self, memory, rotary=None):
         """Keys and values of a memory (b, s, d): two tensors (b, s, k, h)."""
-        s = memory.shape[1]
-        k = ops.reshape(self.key(memory), (-1, s, self.groups, self.width))
-        v = ops.reshape(self.value(memory), (-1, s, self.groups, self.width))
-        if self.config.qk_norm:
-            k = self.key_norm(k)
+        k, v = self._heads(self.key(memory), self.key_norm), self._heads(self.value(memory))
         return (k if rotary is None else rotate(k, *rotary)), v
 
-    def call(self, x, memory=None, seen=None, bias=None, rotary=None, cache=None, causal=False, index=None,
-             seeds=None):  # fmt: skip
+    def call(self, x, memory=None, seen=None, bias=None, distances=None, rotary=None, cache=None, causal=False,
+             index=None, seeds=None):  # fmt: skip
         """Attends (b, t, d) over itself, over `memory` (b, s, d), or over a `cache` of keys and values (b, slots, k, h).
 
         `seen` is the mask of `attend` (Keras takes an argument called mask for its own). A self-attention cache is written
-        from slot `index` on and returned beside the output; a cross-attention's holds for good. `seeds` turn dropout on.
+        from slot `index` on and returned beside the output; a cross-attention's holds for good. `distances` (2 t, d) are
+        DeBERTa's. `seeds` turn dropout on.
         """
-        t = x.shape[1]
-        q = ops.reshape(self.query(x), (-1, t, self.heads, self.width))
-        if self.config.qk_norm:
-            q = self.query_norm(q)
+        q = self._heads(self.query(x), self.query_norm)
         if rotary is not None:
             q = rotate(q, *rotary)
         if self.cross:
@@ -129,18 +130,14 @@ class Attention(keras.layers.Layer):
         else:
             k, v = self.keys_values(x, rotary)
             if cache is not None:
-                cache = tuple(_write(old, new, index) for old, new in zip(cache, (k, v)))
+                cache = tuple(ops.slice_update(old, (0, index, 0, 0), ops.cast(new, old.dtype))
+                              for old, new in zip(cache, (k, v)))  # fmt: skip
                 if not causal:  # a causal pass from slot 0 sees just what it has computed
                     k, v = cache
-        drop = None
-        if seeds is not None and self.rate:
-            drop = lambda weights: dropout(weights, self.rate, seeds)  # noqa: E731
+        if distances is not None:
+            distance_q, distance_k = self._heads(self.query(distances)), self._heads(self.key(distances))
+            bias = disentangled_bias(q, k, distance_q, distance_k) * ops.cast(self.scale, q.dtype)
+        drop = partial(dropout, rate=self.rate, seeds=seeds) if seeds is not None and self.rate else None
         y = attend(q, k, v, self.scale, seen, bias, causal, self.softcap, drop)
-        y = self.out(ops.reshape(y, (-1, t, self.heads * self.width)))
+        y = self.out(ops.reshape(y, (-1, x.shape[1], self.heads * self.width)))
         return y if cache is None or self.cross else (y, cache)
-
-
-def _write(cache, new, index):
-    """Puts (b, t, k, h) into (b, slots, k, h) from slot `index` on."""
-    new = ops.cast(new, cache.dtype)
-    return ops.slice_update(cache, (0, index, 0, 0), new)

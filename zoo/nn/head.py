@@ -20,6 +20,8 @@ class Head(keras.layers.Layer):
             self.transform = dense(config, "transform", shape[-1], width, config.head_transform_bias, policy)
             self.norm = Norm(config, name="norm", dtype=policy)
             self.norm.build((None, width))
+        elif config.tie_embeddings and shape[-1] != width:
+            raise ValueError(f"Embeddings of width {width} decode no states of width {shape[-1]}: set head_transform=True.")
         if not config.tie_embeddings:
             inputs = width if config.head_transform else shape[-1]
             init = initializer(config, fan_in=1)
@@ -33,6 +35,11 @@ class Head(keras.layers.Layer):
             x = self.norm(activation(self.config)(self.transform(x)))
         scale = self.config.logit_scale
         return x * ops.cast(scale, x.dtype) if scale != 1.0 else x
+
+    def decoder(self):
+        """Kernel (…, vocabulary_size), bias or None, and soft cap or None: how `hidden` states become logits."""
+        kernel = ops.transpose(self.token.embeddings) if self.kernel is None else ops.convert_to_tensor(self.kernel)
+        return kernel, self.bias, self.config.logit_softcap
 
     def call(self, x):
         x = self.hidden(x)

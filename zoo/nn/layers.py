@@ -9,6 +9,8 @@ import random
 import keras
 from keras import ops
 
+from zoo import backend
+
 _ACTIVATIONS = {
     "gelu": lambda x: ops.gelu(x, approximate=False),
     "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
@@ -29,6 +31,8 @@ def initializer(config, fan_in, branches=0):
     the square root of their number (Radford et al. 2019, section 2.3); "fan_in" is T5's (variance 1 / fan_in, Mesh
     TensorFlow).
     """
+    if backend.is_uninitialised():
+        return Blank()
     stddev = config.initializer_range
     if config.initializer == "scaled" and branches:
         stddev /= branches**0.5
@@ -37,10 +41,26 @@ def initializer(config, fan_in, branches=0):
     return keras.initializers.RandomNormal(stddev=stddev, seed=random.randint(1, 2**31 - 1))
 
 
+class Blank(keras.initializers.Initializer):
+    """No values at all, for weights that are about to be loaded."""
+
+    def __call__(self, shape, dtype=None):
+        assert backend.is_uninitialised(), "a layer was built too late to be loaded"
+        return backend.blank(shape, dtype)
+
+
+class Dense(keras.layers.Dense):
+    """Keras's, with the product of `backend.product`; LoRA and quantisation see the layer they know."""
+
+    def call(self, inputs, training=None):
+        y = backend.product(inputs, self.kernel)
+        return y if self.bias is None else ops.add(y, self.bias)
+
+
 def dense(config, name, inputs, units, bias, policy, fan_in=None, branches=0):
     """A built Keras `Dense` from `inputs` to `units` features with the Config's initial distribution."""
     init = initializer(config, fan_in or inputs, branches)
-    layer = keras.layers.Dense(units, use_bias=bias, kernel_initializer=init, name=name, dtype=policy)
+    layer = Dense(units, use_bias=bias, kernel_initializer=init, name=name, dtype=policy)
     layer.build((None, inputs))
     return layer
 
@@ -69,19 +89,21 @@ class Norm(keras.layers.Layer):
         super().__init__(**kwargs)
         self.kind, self.epsilon, self.offset = config.norm, config.norm_epsilon, config.norm_offset
         self.has_bias = config.norm == "layer" and config.norm_bias
+        self.start = "zeros" if config.norm_offset == 1.0 else "ones"
 
     def build(self, shape):
-        start = "zeros" if self.offset == 1.0 else "ones"
-        self.scale = self.add_weight(name="scale", shape=shape[-1:], initializer=start, autocast=False)
+        self.scale = self.add_weight(name="scale", shape=shape[-1:], initializer=self.start, autocast=False)
         self.bias = None
         if self.has_bias:
             self.bias = self.add_weight(name="bias", shape=shape[-1:], initializer="zeros", autocast=False)
 
     def call(self, x):
-        scale = self.scale + self.offset if self.offset else self.scale
+        return self.normalised(x, self.scale + self.offset if self.offset else self.scale, self.bias)
+
+    def normalised(self, x, scale=None, bias=None):
         if self.kind == "rms":
             return ops.rms_normalization(x, scale, axis=-1, epsilon=self.epsilon)
-        return ops.layer_normalization(x, scale, self.bias, axis=-1, epsilon=self.epsilon)
+        return ops.layer_normalization(x, scale, bias, axis=-1, epsilon=self.epsilon)
 
 
 def seed_generator():

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 
 from zoo.generation.text import Generation
-from zoo.tasks.task import Task
+from zoo.tasks.language_model import LanguageModel
 
 
 @keras.saving.register_keras_serializable("zoo")
-class CausalLM(Generation, Task):
+class CausalLM(Generation, LanguageModel):
     """A decoder with a vocabulary head (Radford et al. 2018).
 
     Called on the batch dictionary; returns logits (b, t, vocabulary_size), float32. `fit`, `evaluate` and `predict` take
@@ -36,7 +36,7 @@ class CausalLM(Generation, Task):
     default_name = "causal_lm"
 
     def call(self, inputs, training=False):
-        return self.head(self.backbone(inputs, training=training))
+        return self.decoded(self.backbone(inputs, training=training))
 
     def prepare(self, x, y=None):
         """Texts or a dictionary to (x, labels, weights): labels are the next tokens of the same document."""

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.tasks.task import Task
+from zoo.tasks.language_model import LanguageModel
 
 
 @keras.saving.register_keras_serializable("zoo")
-class MaskedLM(Task):
+class MaskedLM(LanguageModel):
     """An encoder with a masked-LM head (Devlin et al. 2019).
 
     Called on the batch dictionary; returns logits, float32: (b, m, vocabulary_size) at `mask_positions` (b, m) where
@@ -38,7 +38,7 @@ class MaskedLM(Task):
         x = self.backbone(inputs, training=training)
         if places is not None:
             x = ops.take_along_axis(x, places[..., None], axis=1)
-        return self.head(x)
+        return self.decoded(x)
 
     def prepare(self, x, y=None):
         """Texts to (x, labels, weights): 15 % of the tokens masked as BERT does, the same ones at each epoch."""

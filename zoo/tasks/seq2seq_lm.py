@@ -4,11 +4,11 @@ import keras
 import numpy as np
 
 from zoo.generation.text import Generation
-from zoo.tasks.task import Task
+from zoo.tasks.language_model import LanguageModel
 
 
 @keras.saving.register_keras_serializable("zoo")
-class Seq2SeqLM(Generation, Task):
+class Seq2SeqLM(Generation, LanguageModel):
     """An encoder-decoder with a vocabulary head (Raffel et al. 2020; Lewis et al. 2020).
 
     Called on the batch dictionary with `token_ids` (b, t) and `decoder_token_ids` (b, u); returns logits
@@ -34,7 +34,7 @@ class Seq2SeqLM(Generation, Task):
     default_name = "seq2seq_lm"
 
     def call(self, inputs, training=False):
-        return self.head(self.backbone(inputs, training=training))
+        return self.decoded(self.backbone(inputs, training=training))
 
     @property
     def start_id(self):

@@ -29,11 +29,12 @@ class Task(LoadableTask, keras.Model):
         backbone: a `Backbone` of a shape that the task can use.
         tokenizer: a `Tokenizer`, needed for raw text only.
         name: name of the model.
+        settings: further arguments of the task, those in its `settings`.
     """
 
     architectures = ()  # the backbone shapes it can use
 
-    def __init__(self, backbone, tokenizer=None, *, name=None, trainable=True):
+    def __init__(self, backbone, tokenizer=None, *, name=None, trainable=True, **settings):
         super().__init__(name=name or self.default_name, dtype=backbone.dtype_policy, trainable=trainable)
         kind = type(self).__name__
         if backbone.config.architecture not in self.architectures:
@@ -47,9 +48,13 @@ class Task(LoadableTask, keras.Model):
                 f"vocabulary_size={backbone.config.vocabulary_size}: build the backbone for this tokenizer."
             )
         self.backbone, self.tokenizer = backbone, tokenizer
+        self.configure(**settings)
         self.head = self.make_head()
         self.build()
         self.compile()
+
+    def configure(self):
+        """Takes a task's `settings`, before the head is made."""
 
     def make_head(self):
         """The layer on top of the backbone: the vocabulary head, where a task does not say otherwise."""
@@ -57,7 +62,7 @@ class Task(LoadableTask, keras.Model):
 
     def build(self, input_shape=None):
         """Creates the head's variables, under the task's own path."""
-        self.head.build((None, None, self.config.hidden_dim))
+        self.head.build((None, None, self.config.output_dim))
         self.built = True
 
     @property
@@ -65,24 +70,36 @@ class Task(LoadableTask, keras.Model):
         """The backbone's `Config`."""
         return self.backbone.config
 
-    def __call__(self, inputs, **kwargs):
+    def check(self, inputs):
+        """Raises a ValueError for a batch that the model cannot take; see `zoo.batch`."""
         check_batch(inputs, self.config)
+
+    def __call__(self, inputs, **kwargs):
+        self.check(inputs)
         return super().__call__(inputs, **kwargs)
 
     def compile(self, optimizer="auto", loss="auto", *, weighted_metrics="auto", **kwargs):
-        """Keras's compile with defaults: AdamW at 5e-5 with no decay on biases and norms, weighted cross-entropy over the
-        valid labels alone, accuracy."""
+        """Keras's compile with defaults: AdamW at 5e-5 with no decay on biases and norms, the task's loss over the valid
+        labels alone, its metrics."""
         if optimizer == "auto":
             optimizer = keras.optimizers.AdamW(5e-5, weight_decay=0.01, name="adamw")
             optimizer.exclude_from_weight_decay(var_names=["bias", "scale"])
         if loss == "auto":
-            # Keras's default divides by padding too.
-            loss = keras.losses.SparseCategoricalCrossentropy(
-                from_logits=True, reduction="mean_with_sample_weight", name="loss"
-            )
+            loss = self.make_loss()
         if weighted_metrics == "auto":
-            weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+            weighted_metrics = self.make_metrics()
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+
+    def make_loss(self):
+        """The loss of `compile`: cross-entropy, where a task does not say otherwise."""
+        # Keras's default reduction divides by padding too.
+        return keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="mean_with_sample_weight", name="loss"
+        )
+
+    def make_metrics(self):
+        """The weighted metrics of `compile`."""
+        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
     def compile_from_config(self, config):
         """Called by `keras.models.load_model`, which leaves this to models that override `compile`."""
@@ -123,17 +140,23 @@ class Task(LoadableTask, keras.Model):
         return super().predict(self.inputs_of(x), **kwargs)
 
     def _prepared(self, x, y=None, sample_weight=None):
-        if not is_text(x) and not isinstance(x, dict):
+        if not self.is_raw(x) and not isinstance(x, dict):
             return x, y, sample_weight  # a loader, a dataset, or nothing
         if isinstance(x, dict) and y is not None:
             x = self.inputs_of(x)
-            self._check_labels(x, y)
-            return x, y, sample_weight
+            return x, self.labels_of(x, y), sample_weight
         x, y, weight = self.prepare(x, y)
-        check_batch(x, self.config)
-        return x, y, weight if sample_weight is None else weight * sample_weight
+        self.check(x)
+        if weight is None or sample_weight is None:
+            return x, y, sample_weight if weight is None else weight
+        return x, y, weight * sample_weight
 
-    def _check_labels(self, x, y):
+    def is_raw(self, x):
+        """Whether x is raw text of a kind that the task prepares."""
+        return is_text(x)
+
+    def labels_of(self, x, y):
+        """Labels as the loss takes them, checked against the inputs they go with."""
         expected = next(x[key].shape for key in ("decoder_token_ids", "mask_positions", "token_ids") if key in x)
         if tuple(y.shape) != tuple(expected):
             raise ValueError(f"Labels have shape {tuple(y.shape)}, but {type(self).__name__} predicts {tuple(expected)}.")
@@ -143,6 +166,7 @@ class Task(LoadableTask, keras.Model):
                 f"Labels run from {y.min()} to {y.max()}, the vocabulary from 0 to {size - 1}: "
                 "give ignored places weight 0 and any valid label."
             )
+        return y
 
     def inputs_of(self, x):
         """Raw text to the batch dictionary; a dictionary is checked and passed on."""
@@ -150,17 +174,22 @@ class Task(LoadableTask, keras.Model):
             x = self.tokenized([x] if isinstance(x, str) else list(x))
         if isinstance(x, dict):
             x = {k: np.asarray(v) if isinstance(v, list) else v for k, v in x.items()}
-            check_batch(x, self.config)
+            self.check(x)
         return x
 
     def tokenized(self, texts, **kwargs):
-        """Texts to `token_ids` and `padding_mask`, cut at the model's positions."""
+        """Texts to `token_ids` and `padding_mask`, cut at `length_limit`."""
         if self.tokenizer is None:
             raise ValueError(
                 f"This {type(self).__name__} has no tokenizer, so it takes no text: "
                 "give it one, or the dictionary {'token_ids': ids}."
             )
-        return self.tokenizer.batch(texts, max_length=self.config.position_limit, **kwargs)
+        return self.tokenizer.batch(texts, max_length=self.length_limit, **kwargs)
+
+    @property
+    def length_limit(self):
+        """The most tokens a text is cut to, or None."""
+        return self.config.position_limit
 
     def get_config(self):
         return {"name": self.name, "trainable": self.trainable,

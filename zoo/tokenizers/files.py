@@ -12,7 +12,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from zoo.checkpoint import read_json, write_text
-from zoo.tokenizers import sentencepiece
+from zoo.tokenizers import byte, sentencepiece
 from zoo.tokenizers.templates import ROLES, complete, post_processor, special_token
 
 _USUAL = {"pad": ("[PAD]", "<pad>"), "unk": ("[UNK]", "<unk>"), "cls": ("[CLS]", "<cls>"), "sep": ("[SEP]", "<sep>"),
@@ -21,7 +21,7 @@ _USUAL = {"pad": ("[PAD]", "<pad>"), "unk": ("[UNK]", "<unk>"), "cls": ("[CLS]",
 _TEMPLATES = {  # vocab.txt is BERT's unless the family stands here
     **dict.fromkeys(("albert", "deberta", "debertav2"), "bert"),
     **dict.fromkeys(("roberta", "xlmroberta", "bart", "mpnet", "longformer", "led"), "roberta"),
-    **dict.fromkeys(("t5", "mt5", "umt5", "longt5"), "t5"),
+    **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "byt5"), "t5"),
     **dict.fromkeys(("llama", "mistral", "gemma", "gemma2"), "bos"),
 }
 # Their vocabulary files alone do not say how to cut a text, or number tokens otherwise than the files do.
@@ -49,7 +49,7 @@ def read(directory):
         for name in ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
     )
     family = _family(config, settings)
-    names, build = _find(directory)
+    names, build = _find(directory, family)
     complete_file = names == ("tokenizer.json",)
     if family in _NEED_TOKENIZER_JSON and not complete_file:
         raise ValueError(f"{directory} has {names[0]}, but a {family} tokenizer can be read from tokenizer.json only: "
@@ -59,13 +59,14 @@ def read(directory):
     template = _TEMPLATES.get(family, "bert" if names == ("vocab.txt",) else None)
     if not complete_file:
         _add_tokens(backend, directory, settings, special_map, added)
-    specials = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    tokens = {token.content: token for token in backend.get_added_tokens_decoder().values()}
+    specials = {content for content, token in tokens.items() if token.special}
     roles = _roles(backend, declared, config, found, specials if complete_file else backend.get_vocab())
     roles = {role: token for role, token in complete(roles, template).items() if declared.get(role, "") is not None}
     for role in (role for role in ROLES if role in roles and roles[role] not in specials):
-        described = isinstance(declared.get(role), AddedToken)  # else RoBERTa's mask takes the space before it
-        left_space = template == "roberta" and names != ("vocab.txt",)
-        backend.add_special_tokens([declared[role] if described else special_token(roles[role], role, left_space)])
+        described = declared[role] if isinstance(declared.get(role), AddedToken) else tokens.get(roles[role])
+        left_space = template == "roberta" and names != ("vocab.txt",)  # RoBERTa's mask takes the space before it
+        backend.add_special_tokens([described or special_token(roles[role], role, left_space)])
     if template in (None, "bos"):
         ends = [end for end in ("bos", "eos") if end in roles and settings.get(f"add_{end}_token", end == template)]
         template = {"": None, "eos": "t5"}.get(name := "_".join(ends), name)
@@ -90,8 +91,10 @@ def write(directory, backend, roles, settings):
     write_text(directory / "tokenizer.json", backend.to_str(pretty=True))
 
 
-def _find(directory):
-    """The names of the files to read, and the function that does."""
+def _find(directory, family):
+    """The names of the files to read, and the function that does; ByT5 needs none."""
+    if family == "byt5" and not (directory / "tokenizer.json").is_file():
+        return (), byte.read
     for names, build in _BUILDERS.items():
         if all((directory / name).is_file() for name in names):
             return names, build

@@ -62,14 +62,16 @@ class Tokenizer:
             files_or_iterable: path of a UTF-8 file, list of paths, or any iterable of strings (a list whose strings
                 name files is read as files).
             kind: `bpe` (bytes as in GPT-2, Radford et al., 2019: any text comes back as it was), `wordpiece` (BERT,
-                Devlin et al., 2018), `unigram` (T5; Kudo, 2018; ends texts with `</s>`) or `char` (one a character).
+                Devlin et al., 2018), `unigram` (T5; Kudo, 2018; ends texts with `</s>`), `char` (one a character) or
+                `byte` (one a byte; ByT5, Xue et al., 2022; the text is not read).
             vocabulary_size: number of tokens at most, special ones and sentinels included.
             special_tokens: dictionary, role -> token, that overrides the kind's own (None removes a role), or a list of
                 tokens without a role beside the kind's own. They get the first ids. The kinds' own are `<|endoftext|>`
                 for bos, eos and pad (bpe; char, which adds U+FFFD as unk), `[PAD] [UNK] [CLS] [SEP] [MASK]`
-                (wordpiece) and `<pad> </s> <unk>` (unigram).
+                (wordpiece) and `<pad> </s> <unk>` (unigram, byte).
             lowercase: whether to lower-case text.
-            num_sentinels: number of T5's `<extra_id_i>`, on the last ids, descending; 100 for unigram, else 0.
+            num_sentinels: number of T5's `<extra_id_i>`, on the last ids, descending; 100 for unigram, 125 for byte,
+                else 0.
             template: tokens around a text: `bert` `[CLS] A [SEP] B [SEP]`, `roberta` `<s> A </s></s> B </s>`, `t5`
                 `A </s> B </s>`, `bos`, `bos_eos`; None for the kind's own (`bert`, `t5`, none).
             progress: whether to show a progress bar.
@@ -86,6 +88,8 @@ class Tokenizer:
     @classmethod
     def from_preset(cls, preset):
         """Reads `tokenizer.json`, a SentencePiece model, BERT's `vocab.txt`, or GPT-2's `vocab.json` with `merges.txt`.
+
+        ByT5 needs no file but the one that says it is ByT5.
 
         `vocab.txt` lower-cases text as `do_lower_case` in tokenizer_config.json says, and if nothing says so, when the
         vocabulary holds no capital.

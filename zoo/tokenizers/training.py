@@ -1,4 +1,4 @@
-"""Trains a tokenizer: byte-level BPE, WordPiece, Unigram, or single characters. The same text gives the same file.
+"""Trains a tokenizer: byte-level BPE, WordPiece, Unigram, characters or bytes. The same text gives the same file.
 
 It knows texts and kinds of tokenizers; it knows nothing of models and writes nothing.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from zoo.tokenizers import byte
 from zoo.tokenizers.templates import ROLES, complete, post_processor, special_token
 from zoo.tokenizers.unigram import repeated, train_pieces
 
@@ -18,8 +19,10 @@ _ROLES = {
     "wordpiece": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
     "unigram": {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"},
     "char": {"bos": _END, "eos": _END, "pad": _END, "unk": "\ufffd"},
+    "byte": {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"},
 }
-_TEMPLATE = {"wordpiece": "bert", "unigram": "t5"}
+_TEMPLATE = {"wordpiece": "bert", "unigram": "t5", "byte": "t5"}
+_SENTINELS = {"unigram": 100, "byte": 125}
 _EMPTY = "The corpus is empty: there is no text to train a tokenizer on."
 _CHUNK = 1 << 16  # characters of a file read at once
 
@@ -34,10 +37,10 @@ def train(source, kind, vocabulary_size, special_tokens, lowercase, num_sentinel
     specials = list({token.content: token for token in [*specials, *map(special_token, plain)]}.values())
     if template:
         post_processor(template, roles, lambda token: 0)  # complains before the work, not after
-    num_sentinels = (100 if kind == "unigram" else 0) if num_sentinels is None else num_sentinels
+    num_sentinels = _SENTINELS.get(kind, 0) if num_sentinels is None else num_sentinels
     room = vocabulary_size - num_sentinels
     reserved = f"{len(specials)} special tokens and {num_sentinels} sentinels"
-    alphabet = 256 if kind == "bpe" else 1
+    alphabet = 256 if kind in ("bpe", "byte") else 1
     if room < len(specials) + alphabet:
         raise ValueError(
             f"vocabulary_size={vocabulary_size} is too small for a {kind} tokenizer with {reserved}: "
@@ -190,4 +193,11 @@ def _char(texts, size, specials, unk, lowercase, progress):
     return backend
 
 
-_KINDS = {"bpe": _bpe, "wordpiece": _wordpiece, "unigram": _unigram, "char": _char}
+def _byte(texts, size, specials, unk, lowercase, progress):
+    """Each byte a token; the texts are not read."""
+    backend = byte.tokenizer([token.content for token in specials])
+    backend.normalizer = normalizers.Lowercase() if lowercase else None
+    return backend
+
+
+_KINDS = {"bpe": _bpe, "wordpiece": _wordpiece, "unigram": _unigram, "char": _char, "byte": _byte}

@@ -41,7 +41,8 @@ class Monitor(keras.callbacks.Callback):
         self.reports, self.steps, self.tokens_per_step = reports, steps, tokens_per_step
         self.step = self.done = self.measured = done
         self.every, self.validate, self.validate_every = every, validate, validate_every
-        self.checkpoints, self.checkpoint_every, self.checkpoint_seconds = checkpoints, checkpoint_every, checkpoint_minutes * 60
+        self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
+        self.checkpoint_seconds = 60 * checkpoint_minutes
         self.val_loss = None
 
     def on_train_begin(self, logs=None):
@@ -97,8 +98,8 @@ class Monitor(keras.callbacks.Callback):
         if loss is not None and not math.isfinite(loss):
             self.on_train_end()
             raise FloatingPointError(
-                f"The {what} is {loss} after step {self.step}, it was finite up to step {self.measured}: lower the learning "
-                "rate, warm up longer, or clip gradients."
+                f"The {what} is {loss} after step {self.step}, it was finite up to step {self.measured}: "
+                "lower the learning rate, warm up longer, or clip gradients."
             )
 
 

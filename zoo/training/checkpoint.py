@@ -13,7 +13,7 @@ import shutil
 import warnings
 from pathlib import Path
 
-from keras import ops
+from keras import backend, ops
 
 from zoo.checkpoint import Checkpoint, read_json, write
 
@@ -38,8 +38,7 @@ def save(directory, model, step, keep=2):
         shutil.rmtree(left_over, ignore_errors=True)
     temporary, target = directory / f".writing-{step:09d}", directory / f"{step:09d}"
     temporary.mkdir()
-    tensors = ((name, ops.convert_to_numpy(v.value)) for name, v in _state(model).items())
-    files = write(temporary, tensors)
+    files = write(temporary, ((name, _storable(v)) for name, v in _state(model).items()))
     digests = {name: _digest(temporary / name) for name in files}
     (temporary / "state.json").write_text(json.dumps({"format": FORMAT, "step": step, "files": digests}, indent=1))
     for path in (*temporary.iterdir(), temporary):
@@ -85,7 +84,8 @@ def restore(directory, model):
         state = _state(model)
         _compare(path, stored, state)
         for name, variable in state.items():
-            variable.assign(stored.read(name))
+            value = stored.read(name)
+            variable.assign(value if _is_float(variable) else value.astype(variable.dtype))
         return int(path.name)
     return 0
 
@@ -109,6 +109,15 @@ def _state(model):
     state = dict(named)
     assert len(state) == len(named), "two variables of the model share a path"
     return state
+
+
+def _storable(variable):
+    """A variable for `zoo.checkpoint.write`, which holds floats: in float64 the integers of seeds and steps are exact."""
+    return variable if _is_float(variable) else ops.convert_to_numpy(variable.value).astype("float64")
+
+
+def _is_float(variable):
+    return backend.is_float_dtype(variable.dtype)
 
 
 def _verified(path):

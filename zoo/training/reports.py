@@ -100,9 +100,9 @@ class LossPlot(Report):
         figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
         axes = figure.add_subplot()
         rows = read_rows(self.log)
-        for name, label, style in (("loss", "training", {"lw": 1}), ("val_loss", "validation", {"marker": "o", "ms": 4})):
+        for name, label, marker in (("loss", "training", ""), ("val_loss", "validation", "o")):
             points = [(row["step"], row[name]) for row in rows if row[name] is not None]
-            axes.plot(*zip(*points) if points else ([], []), label=label, **style)
+            axes.plot(*zip(*points) if points else ([], []), label=label, marker=marker, markersize=4)
         axes.set(xlabel="step", ylabel="loss (nats per token)", title=self.title)
         axes.grid(alpha=0.3)
         axes.legend()

@@ -40,9 +40,9 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         if kind not in KINDS:
             raise ValueError(f"schedule {kind!r} is none of {', '.join(KINDS)}.")
         if not (peak > 0 and math.isfinite(peak)) or not 0 <= minimum <= peak:
-            raise ValueError(f"learning rates must satisfy 0 <= minimum <= peak and peak > 0, got {minimum} and {peak}.")
+            raise ValueError(f"The learning rate must be above 0 and not below its minimum, got {peak} and {minimum}.")
         if not 0 <= warmup_steps < max(steps, 1):
-            raise ValueError(f"warmup_steps={warmup_steps} must lie in [0, steps={steps}): warm up less or train longer.")
+            raise ValueError(f"warmup_steps={warmup_steps} must lie in [0, steps={steps}): train longer, or lower it.")
         if kind == "inverse_sqrt" and not warmup_steps:
             raise ValueError("schedule 'inverse_sqrt' starts to decline where the warmup ends: give warmup_steps.")
         self.peak, self.steps, self.warmup_steps = float(peak), int(steps), int(warmup_steps)

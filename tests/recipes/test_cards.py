@@ -1,0 +1,58 @@
+"""The run cards: each is accepted, and the papers' cards describe models of the published size."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CARDS = sorted(path.stem for path in (ROOT / "recipes" / "cards").glob("*.cfg"))
+READ = """
+import json, sys
+sys.path.insert(0, "recipes")
+import pretrain, zoo
+pretrain.FLAGS(["pretrain", f"--flagfile=recipes/cards/{sys.argv[1]}.cfg"])
+pretrain.common.check_training_flags()
+config = pretrain.new_config()
+pretrain.make_objective(config)
+task = pretrain.TASKS[config.architecture]
+print(json.dumps(zoo.families.by_name(pretrain.FLAGS.family).write(config, task)))
+"""
+# Parameters that transformers counts in the published checkpoints, without heads or poolers that pretraining here has not.
+PUBLISHED = {
+    "gpt2_124m": 124_439_808,
+    "bert_base": 109_514_298,
+    "roberta_base": 124_697_433,
+    "bart_base": 139_420_416,
+    "llama_7b": 6_738_415_616,
+    "t5_small": 60_506_624 - (32_128 - 32_100) * 512,  # theirs pads the vocabulary
+}
+
+
+@pytest.fixture(scope="module", params=CARDS)
+def card(request):
+    """Name of a card, and the config.json that it describes."""
+    done = subprocess.run([sys.executable, "-c", READ, request.param], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return request.param, json.loads(done.stdout)
+
+
+def test_is_accepted_and_says_how_it_is_run(card):
+    name, _ = card
+    text = (ROOT / "recipes" / "cards" / f"{name}.cfg").read_text()
+    assert f"python recipes/pretrain.py --flagfile=recipes/cards/{name}.cfg" in text
+
+
+def test_has_the_published_size(card):
+    name, config = card
+    if name not in PUBLISHED:
+        pytest.skip("no published model")
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    settings = transformers.AutoConfig.for_model(**config)
+    if name in ("roberta_base", "bart_base"):  # the published position tables have rows for 512 and 1024 tokens
+        settings.max_position_embeddings = {"roberta_base": 514, "bart_base": 1024}[name]
+    with torch.device("meta"):
+        model = getattr(transformers, config["architectures"][0])(settings)
+    assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name]

@@ -1,0 +1,113 @@
+"""The vocabulary loss without the vocabulary's logits: cross-entropy from hidden states, a slice of time at a time.
+
+Logits of shape (batch, time, vocabulary) never exist, neither forward nor backward. It knows no model: hidden states, a
+kernel and labels come in, sums go out.
+"""
+
+from keras import ops
+
+from zoo import backend
+
+CHUNK_LOGITS = 2**21  # at once: 8 MB of them stay in a CPU's cache
+CHUNK_TOKENS = 256  # at least, to fill a matrix product
+
+
+def chunk_length(batch, time, vocabulary):
+    """How many positions of each row share a slice."""
+    return max(1, min(time, max(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary) // (batch or 16)))
+
+
+def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=None, z_loss=0.0, label_smoothing=0.0,
+                          training=True):  # fmt: skip
+    """Sums over (b, t) of weighted cross-entropies, and of weighted hits.
+
+    The gradients with respect to hidden states, kernel and bias are computed beside the loss while a slice's logits are
+    at hand, and enter the graph as constants times their variables, a term whose value is zero. So the backward
+    pass has no matrix product left, and all backends run the same code.
+
+    Args:
+        hidden: (b, t, d).
+        kernel: (d, v).
+        labels: (b, t) integers; weights: (b, t) floats, 0 where a label does not count.
+        bias: (v,) or None.
+        softcap: logits become softcap * tanh(logits / softcap).
+        z_loss: adds z_loss * log(Z) ** 2 per label (Chowdhery et al. 2022).
+        label_smoothing: share of the target spread over the vocabulary (Szegedy et al. 2016).
+        training: whether gradients are wanted.
+
+    Returns:
+        Two float32 scalars: the summed loss and the summed weight of right predictions.
+
+    >>> import numpy as np
+    >>> loss, _ = chunked_cross_entropy(np.zeros((1, 2, 4), "float32"), np.ones((4, 8), "float32"),
+    ...                                 np.array([[1, 2]]), np.ones((1, 2), "float32"))
+    >>> round(float(loss), 4) == round(2 * float(np.log(8)), 4)
+    True
+    """
+    (batch, time, _), v = hidden.shape, kernel.shape[1]
+    size = chunk_length(batch, time, v)
+    count = -(-time // size)
+    fixed = ops.cast(ops.stop_gradient(kernel), hidden.dtype)
+    shift = None if bias is None else ops.cast(ops.stop_gradient(bias), "float32")
+    vocabulary = ops.arange(v, dtype="int32")
+
+    def slices(x):  # (b, t, …) to (count, b, size, …)
+        pad = [[0, 0], [0, count * size - time]] + [[0, 0]] * (len(x.shape) - 2)
+        x = ops.pad(x, pad) if count * size > time else x
+        x = ops.reshape(x, (-1 if batch is None else batch, count, size, *x.shape[2:]))
+        return ops.moveaxis(x, 1, 0)
+
+    def step(sums, piece):
+        h, y, w = piece
+        logits = ops.cast(ops.matmul(h, fixed), "float32")
+        logits = logits if shift is None else logits + shift
+        if softcap:
+            slope = ops.tanh(logits / softcap)
+            logits = slope * softcap
+        top = ops.max(logits, axis=-1, keepdims=True)
+        exponentials = ops.exp(logits - top)
+        total = ops.sum(exponentials, axis=-1, keepdims=True)
+        log_z = (ops.log(total) + top)[..., 0]
+        hot = vocabulary == y[..., None]
+        target = ops.sum(ops.where(hot, logits, 0.0), axis=-1)
+        loss = log_z - (1 - label_smoothing) * target + z_loss * ops.square(log_z)
+        if label_smoothing:
+            loss = loss - label_smoothing * ops.mean(logits, axis=-1)
+        hits = ops.cast(target >= top[..., 0], "float32")
+        new = [sums[0] + ops.sum(loss * w), sums[1] + ops.sum(hits * w)]
+        if not training:
+            return new, w[:0]
+        scale = (w * (1 + 2 * z_loss * log_z))[..., None] / total
+        slope_in = exponentials * scale - ops.where(hot, ((1 - label_smoothing) * w)[..., None], 0.0)
+        if label_smoothing:
+            slope_in = slope_in - (label_smoothing / v * w)[..., None]
+        if softcap:
+            slope_in = slope_in * (1 - ops.square(slope))
+        narrow = ops.cast(slope_in, h.dtype)
+        d_kernel = ops.matmul(ops.transpose(_flat(h)), _flat(narrow))
+        new.append(sums[2] + ops.cast(d_kernel, "float32"))
+        if shift is not None:
+            new.append(sums[3] + ops.sum(_flat(slope_in), axis=0))
+        return new, ops.matmul(narrow, ops.transpose(fixed))
+
+    sums = [ops.zeros(()), ops.zeros(())]
+    if training:
+        sums += [ops.zeros(kernel.shape)] + ([] if shift is None else [ops.zeros((v,))])
+    pieces = [slices(x) for x in (ops.stop_gradient(hidden), ops.cast(labels, "int32"), ops.cast(weights, "float32"))]
+    if count == 1:
+        sums, d_hidden = step(sums, [piece[0] for piece in pieces])
+        d_hidden = d_hidden[:, None]
+    else:
+        sums, d_hidden = backend.scan(step, sums, pieces, count)
+        d_hidden = ops.moveaxis(d_hidden, 0, 1)
+    loss, hits = sums[:2]
+    if training:
+        d_hidden = ops.reshape(d_hidden, (-1, count * size, hidden.shape[2]))[:, :time]
+        pairs = [(hidden, d_hidden), (kernel, sums[2])] + ([] if bias is None else [(bias, sums[3])])
+        linear = sum(ops.sum(ops.cast(x, "float32") * ops.stop_gradient(ops.cast(g, "float32"))) for x, g in pairs)
+        loss = ops.stop_gradient(loss) + linear - ops.stop_gradient(linear)
+    return loss, ops.stop_gradient(hits)
+
+
+def _flat(x):
+    return ops.reshape(x, (-1, x.shape[-1]))

@@ -1,0 +1,95 @@
+"""What CausalLM, MaskedLM and Seq2SeqLM share: a vocabulary head whose logits training never sees."""
+
+import contextlib
+
+import keras
+from keras import ops
+
+from zoo.losses import chunked_cross_entropy
+from zoo.tasks.task import Task
+
+
+class LanguageModel(Task):
+    """A task whose head predicts tokens.
+
+    `call` returns logits. Under `fit` and `evaluate` with the default loss it returns hidden states instead, and loss and
+    accuracy come from `zoo.losses.chunked_cross_entropy`; a loss or metrics of one's own see the logits.
+    """
+
+    _without_logits = _hides_logits = False
+
+    def configure(self):
+        self.accuracy = keras.metrics.Mean(name="accuracy")
+
+    @property
+    def metrics(self):
+        """Keras's; the accuracy of the default loss is among them only where that loss is used."""
+        return [m for m in super().metrics if m is not self.accuracy or self._hides_logits]
+
+    def compile(self, optimizer="auto", loss="auto", *, metrics=None, weighted_metrics="auto", z_loss=0.0,
+                label_smoothing=0.0, **kwargs):  # fmt: skip
+        """Keras's compile with defaults.
+
+        Args:
+            optimizer: AdamW at 5e-5 with no decay on biases and norms.
+            loss: cross-entropy averaged over the labels whose weight is not 0.
+            metrics, weighted_metrics: accuracy.
+            z_loss: weight of log(Z) ** 2 in the default loss (Chowdhery et al. 2022).
+            label_smoothing: share of the target spread over the vocabulary by the default loss.
+        """
+        own = metrics or weighted_metrics not in ("auto", None, [])
+        self._hides_logits = loss == "auto" and not own
+        self._loss_options = {"z_loss": z_loss, "label_smoothing": label_smoothing}
+        if not self._hides_logits and (z_loss or label_smoothing):
+            raise ValueError("z_loss and label_smoothing belong to the default loss with the default metrics.")
+        if self._hides_logits:
+            weighted_metrics = None
+        super().compile(optimizer, loss, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs)
+
+    def get_compile_config(self):
+        """Keras's, with the default loss by name."""
+        config = super().get_compile_config()
+        if self._hides_logits:
+            config |= {"loss": "auto", "weighted_metrics": "auto", **self._loss_options}
+        return config
+
+    def decoded(self, x):
+        """Logits of hidden states, or the hidden states themselves where the loss wants those."""
+        return x if self._without_logits else self.head(x)
+
+    @contextlib.contextmanager
+    def _hiding_logits(self):
+        self._without_logits = self._hides_logits
+        try:
+            yield
+        finally:
+            self._without_logits = False
+
+    def train_step(self, *args, **kwargs):
+        """Keras's, on hidden states."""
+        with self._hiding_logits():
+            return super().train_step(*args, **kwargs)
+
+    def test_step(self, *args, **kwargs):
+        """Keras's, on hidden states."""
+        with self._hiding_logits():
+            return super().test_step(*args, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The default loss from hidden states, or Keras's from logits."""
+        if not self._without_logits:
+            return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        weights = ops.ones(y.shape) if sample_weight is None else ops.cast(sample_weight, "float32")
+        kernel, bias, softcap = self.head.decoder()
+        loss, hits = chunked_cross_entropy(self.head.hidden(y_pred), kernel, y, weights, bias, softcap,
+                                           training=training, **self._loss_options)  # fmt: skip
+        total = ops.sum(weights)
+        self._counts = hits / ops.maximum(total, 1e-9), total
+        return loss / ops.maximum(total, 1e-9) + sum(self.losses)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Accuracy from the pass that computed the loss, or Keras's metrics from logits."""
+        if not self._without_logits:
+            return super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        self.accuracy.update_state(*self._counts)
+        return self.get_metrics_result()
