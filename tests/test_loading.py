@@ -72,7 +72,7 @@ def test_peak_memory_of_loading_and_saving(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     before, loaded, after = map(int, done.stdout.split())
     assert size > 300e6 and size < loaded - before < 1.15 * size
-    assert after - before < 1.05 * size + 2 * max(x.nbytes for x in tensors.values())
+    assert after - before < 1.05 * size + 3 * max(x.nbytes for x in tensors.values())
     written = checkpoint.Checkpoint(tmp_path / "out")
     assert set(written) == set(tensors)
     for name, x in tensors.items():

@@ -164,7 +164,15 @@ def is_uninitialised():
     return _uninitialised.get()
 
 
-def blank(shape, dtype):
+class Blank(keras.initializers.Initializer):
+    """No values at all, for weights that are about to be loaded."""
+
+    def __call__(self, shape, dtype=None):
+        assert is_uninitialised(), "a layer was built too late to be loaded"
+        return _blank(shape, dtype)
+
+
+def _blank(shape, dtype):
     """A tensor of any values whose memory is not touched, where the backend allows that."""
     name = keras.backend.backend()
     if name == "torch":

@@ -78,7 +78,7 @@ class Checkpoint:
             raise ValueError(f"{index} has no weight_map.")
         files = {}
         for tensor, name in shards.items():
-            if not isinstance(name, str) or _leaves(name) or not name.endswith((".safetensors", ".bin")):
+            if not isinstance(name, str) or not _is_plain(name) or not name.endswith((".safetensors", ".bin")):
                 raise ValueError(f"{index} points {tensor!r} at {name!r}: only weight files beside the index are read.")
             files[self.directory / name] = None
         for path in files:
@@ -105,9 +105,9 @@ class Checkpoint:
         return self._tensors[name][2]()
 
 
-def _leaves(name):
-    windows = PureWindowsPath(name)
-    return windows.drive or windows.root or ".." in windows.parts or PurePosixPath(name).is_absolute()
+def _is_plain(name):
+    """Whether a name is that of a file in the directory itself, on any system."""
+    return "\0" not in name and PureWindowsPath(name).name == name == PurePosixPath(name).name
 
 
 def _open_safe(path):

@@ -7,6 +7,7 @@ wherever sizes are needed; every other field is read in one module only, and nam
 
 import dataclasses
 import difflib
+import typing
 
 _CHOICES = {
     "architecture": ("encoder", "decoder", "encoder_decoder"),
@@ -129,6 +130,12 @@ class Config:
             value = getattr(self, name)
             if (value is not None or name not in optional) and (type(value) is not int or value < 1):
                 raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        for f in dataclasses.fields(self):
+            value, kinds = getattr(self, f.name), typing.get_args(f.type) or (f.type,)
+            kinds = (*kinds, int) if float in kinds else kinds
+            fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+            if not fits or (isinstance(value, float) and not abs(value) < 1e30):  # infinity and worse
+                raise ValueError(f"{f.name} must be {' or '.join(k.__name__ for k in kinds)}, got {value!r}.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}.")

@@ -49,6 +49,21 @@ def fetch(address, revision=None, weights=True):
     return directory
 
 
+def contained(directory):
+    """The directory, if none of its files that we read is a link to elsewhere; the links of the Hub's cache stay in it.
+
+    Raises:
+        ValueError: a link that leaves the directory.
+    """
+    root = directory.resolve()
+    home = root.parents[2] if len(root.parents) > 2 and root.parent.name == "snapshots" else root
+    for pattern in _TEXT + SAFE + KERAS + PICKLED + TENSORFLOW + TRAINING:
+        for path in directory.glob(pattern):
+            if not path.resolve().is_relative_to(home):
+                raise ValueError(f"{path} is a link to {path.resolve()}, outside its directory: copy the file there.")
+    return directory
+
+
 def _snapshot(repository, revision, patterns):
     from huggingface_hub import constants, snapshot_download
 

@@ -45,7 +45,7 @@ class LoadableBackbone:
             ValueError: an unknown preset, another family than this class's, or weights that do not fit.
         """
         path = pretrained.resolve(preset, weights=load_weights)
-        family, config, _ = pretrained.read(path)
+        family, config, _ = pretrained.read(path, load_weights)
         if cls.family not in (None, family.name):
             raise ValueError(f"{preset!r} is a {family.name} model: use {family.backbone} or Backbone.from_preset.")
         with backend.uninitialised(load_weights):
@@ -79,7 +79,7 @@ class LoadableTask:
         hold the task's own arguments, such as `num_classes`.
         """
         path = pretrained.resolve(preset, weights=load_weights)
-        family, config, hf = pretrained.read(path)
+        family, config, hf = pretrained.read(path, load_weights)
         given = {name: fields.pop(name) for name in cls.settings if name in fields}
         with backend.uninitialised(load_weights):
             backbone = class_of(family)(family.body(config, cls.__name__), dtype=dtype, **fields)

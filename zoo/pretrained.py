@@ -56,7 +56,7 @@ def resolve(preset, revision=None, weights=True):
     """
     preset = os.fspath(preset)
     if any((Path(preset) / name).is_file() for name in hub.CONFIGS):
-        return Path(preset)
+        return hub.contained(Path(preset))
     if preset.startswith(hub.PREFIX):
         return hub.fetch(preset, revision, weights)
     if preset in presets():
@@ -67,8 +67,12 @@ def resolve(preset, revision=None, weights=True):
     raise ValueError(f"No preset {preset!r}: {tried}, and no preset has that name (near: {', '.join(near)}).{hint}")
 
 
-def read(path):
+def read(path, weights=False):
     """The family, its `Config` and the whole config.json of a preset's directory.
+
+    Args:
+        path: a local directory.
+        weights: whether the weights will be loaded too, so that there must be files large enough for them.
 
     Raises:
         ValueError: no config.json, or a value in it that is not supported; the message names file, key and value.
@@ -81,9 +85,29 @@ def read(path):
         if hf.get("quantization_config"):
             raise ValueError(f"quantization_config={hf['quantization_config']!r}: only plain weights are read.")
         family = families.by_model_type(hf["model_type"])
-        return family, Config.from_dict(family.read(hf)), hf
-    except (ValueError, TypeError, AttributeError) as error:
+        config = Config.from_dict(family.read(hf))
+        if weights:
+            _check_sizes(config, sum(file.stat().st_size for file in Path(path).iterdir() if file.is_file()))
+        return family, config, hf
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from None
+
+
+def _check_sizes(config, held):
+    """Refuses sizes that need more weights than there are bytes, before memory is taken for them."""
+    width, embedded = config.hidden_dim, config.resolved_embedding_dim
+    depth = config.num_distinct_blocks or max(config.num_layers, config.resolved_decoder_layers)
+    sizes = {
+        "vocabulary_size": config.vocabulary_size * embedded,
+        "num_layers": depth * width * config.intermediate_dim,
+        "num_heads": config.num_heads * config.resolved_head_dim * width,
+        "intermediate_dim": config.intermediate_dim * width,
+        "max_sequence_length": config.max_sequence_length * embedded * (config.position == "learned"),
+        "num_token_types": config.num_token_types * embedded * (config.architecture != "decoder"),
+    }
+    for name, size in sizes.items():
+        if size > held:
+            raise ValueError(f"{name}={getattr(config, name)} needs more weights than the {held} bytes beside it.")
 
 
 def task_of(hf_config):

@@ -32,21 +32,13 @@ def initializer(config, fan_in, branches=0):
     TensorFlow).
     """
     if backend.is_uninitialised():
-        return Blank()
+        return backend.Blank()
     stddev = config.initializer_range
     if config.initializer == "scaled" and branches:
         stddev /= branches**0.5
     if config.initializer == "fan_in":
         stddev = fan_in**-0.5
     return keras.initializers.RandomNormal(stddev=stddev, seed=random.randint(1, 2**31 - 1))
-
-
-class Blank(keras.initializers.Initializer):
-    """No values at all, for weights that are about to be loaded."""
-
-    def __call__(self, shape, dtype=None):
-        assert backend.is_uninitialised(), "a layer was built too late to be loaded"
-        return backend.blank(shape, dtype)
 
 
 class Dense(keras.layers.Dense):
