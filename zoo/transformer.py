@@ -60,8 +60,8 @@ class Block(keras.layers.Layer):
         seeds = self.seeds if training else None
         kind, relative, new = "local" if self.local else "global", context["relative"], cache
         if self.relative is not None:
-            slots = x.shape[1] if cache is None or causal else cache["self"][0].shape[1]
-            relative = self.relative(t=x.shape[1], s=slots, index=index)
+            slots = ops.shape(x)[1] if cache is None or causal else cache["self"][0].shape[1]
+            relative = self.relative(t=ops.shape(x)[1], s=slots, index=index)
 
         def attend(h):
             nonlocal new
@@ -158,7 +158,7 @@ class Stack(keras.layers.Layer):
         Returns:
             (b, t, hidden_dim), and the new cache beside it where `cache` is given.
         """
-        config, t, new = self.config, x.shape[1], []
+        config, t, new = self.config, ops.shape(x)[1], []
         seeds = self.seeds if training else None
         stepping, room = cache is not None and not isinstance(index, int), cache and cache[0]["self"][0].shape[1]
         start, slots = (index, room) if stepping else (0, t)

@@ -130,10 +130,10 @@ def _spellings(tensors, prefix, aliases):
     known = {}
     for name in tensors:
         modern = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
-        known.setdefault(name, name)
-        known.setdefault(modern, name)
         for alias in aliases:
             modern = re.sub(rf"^{alias}\.", f"{prefix}.", modern)
+        known.setdefault(name, name)
+        known.setdefault(modern, name)
         if prefix:
             known.setdefault(f"{prefix}.{modern}", name)
             known.setdefault(modern.removeprefix(f"{prefix}."), name)

@@ -209,3 +209,20 @@ def test_bad_input_of_the_other_tasks(tokenizers):
     t5 = made(tokenizers, zoo.TextClassifier, "unigram", zoo.T5Backbone, t5_tokens(tokenizers), num_classes=2)
     with pytest.raises(ValueError, match="Row 0 of token_ids does not hold the end of text"):
         t5.predict({"token_ids": np.full((1, 4), 9, "int32")})
+
+
+@pytest.mark.parametrize(("backbone", "fields"), [
+    (zoo.BERTBackbone, {}), (zoo.LlamaBackbone, {"num_key_value_heads": 1}), (zoo.ModernBERTBackbone, {"window": 3}),
+    (zoo.T5Backbone, {"eos_token_id": 1, "decoder_start_token_id": 0}), (zoo.DeBERTaV3Backbone, {}),
+    (zoo.BLOOMBackbone, {}), (zoo.OLMo2Backbone, {}),
+], ids=lambda p: getattr(p, "family", None))  # fmt: skip
+def test_texts_of_one_length_after_another(backbone, fields):
+    """A compiled program for some length does not stand in the way of the next, whatever positions are made of."""
+    body = backbone(vocabulary_size=30, **{**SHAPE, **fields})
+    model, rng = zoo.TextClassifier(body, num_classes=2), np.random.default_rng(0)
+    for t in (7, 12, 9):
+        ids = rng.integers(2, 30, (3, t)).astype("int32")
+        ids[:, -1] = 1
+        x = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+        np.testing.assert_allclose(model.predict(x, verbose=0), run(model, x), atol=1e-5)
+        assert np.isfinite(model.evaluate(x, np.zeros(3, "int32"), verbose=0)[0])

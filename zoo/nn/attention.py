@@ -37,14 +37,14 @@ def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, dro
     """
     if backend.fused_attention_pays() and softcap is None and drop is None:
         return _fused(q, k, v, scale, mask, bias, causal)
-    b, t, n, h = q.shape
-    s, heads = k.shape[1], k.shape[2]
+    _, t, n, h = ops.shape(q)
+    s, heads = ops.shape(k)[1], k.shape[2]
     q = ops.reshape(q * ops.cast(scale, q.dtype), (-1, t, heads, n // heads, h))
     scores = ops.cast(ops.einsum("btkgh,bskh->bkgts", q, k), "float32")
     if softcap is not None:
         scores = ops.tanh(scores / softcap) * softcap
     if bias is not None:
-        bias = ops.reshape(bias, (bias.shape[0], heads, n // heads, *bias.shape[2:]))
+        bias = ops.reshape(bias, (bias.shape[0], heads, n // heads, *ops.shape(bias)[2:]))
         scores = scores + ops.cast(bias, "float32")
     seen = _join(mask, causal, t, s)
     if seen is not None:
@@ -67,7 +67,7 @@ def _join(mask, causal, t, s):
 def _fused(q, k, v, scale, mask, bias, causal):
     """Keras's fused operation; a bias absorbs mask and causality, since PyTorch takes one or the other."""
     if bias is not None:
-        seen = _join(mask, causal, q.shape[1], k.shape[1])
+        seen = _join(mask, causal, ops.shape(q)[1], ops.shape(k)[1])
         bias = bias if seen is None else ops.where(seen, bias, ops.cast(MASKED, bias.dtype))
         mask, causal = None, False
     # `None` would make PyTorch probe its kernels in Python on each call; it runs the fused one all the same.
@@ -106,7 +106,7 @@ class Attention(keras.layers.Layer):
 
     def _heads(self, y, norm=None):
         """(…, n h) to (…, n, h), normalised."""
-        y = ops.reshape(y, (-1, *y.shape[1:-1], y.shape[-1] // self.width, self.width))
+        y = ops.reshape(y, (-1, *ops.shape(y)[1:-1], y.shape[-1] // self.width, self.width))
         return y if norm is None else norm(y)
 
     def keys_values(self, memory, rotary=None):
@@ -139,5 +139,5 @@ class Attention(keras.layers.Layer):
             bias = disentangled_bias(q, k, distance_q, distance_k) * ops.cast(self.scale, q.dtype)
         drop = partial(dropout, rate=self.rate, seeds=seeds) if seeds is not None and self.rate else None
         y = attend(q, k, v, self.scale, seen, bias, causal, self.softcap, drop)
-        y = self.out(ops.reshape(y, (-1, x.shape[1], self.heads * self.width)))
+        y = self.out(ops.reshape(y, (-1, ops.shape(x)[1], self.heads * self.width)))
         return y if cache is None or self.cross else (y, cache)

@@ -12,7 +12,7 @@ from zoo.nn.variants.scaling import scaled
 
 def restart_positions(segment_ids):
     """Positions (b, t) that restart with each document: segments [1 1 2 2 2 0] give [0 1 0 1 2 0]."""
-    t = segment_ids.shape[1]
+    t = ops.shape(segment_ids)[1]
     index = ops.arange(t, dtype="int32")[None]
     previous = ops.concatenate([segment_ids[:, :1], segment_ids[:, :-1]], axis=1)
     starts = ops.where(segment_ids != previous, index, 0)

@@ -26,7 +26,7 @@ def pool(x, how, seen=None, ends=None):
     """
     if how is None:
         return x
-    t = x.shape[1]
+    t = ops.shape(x)[1]
     seen = ops.ones_like(x[..., 0], dtype="int32") if seen is None else ops.cast(seen, "int32")
     if how in ("first", "last"):
         order = ops.arange(1, t + 1, dtype="int32")[None]

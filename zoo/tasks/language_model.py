@@ -79,7 +79,7 @@ class LanguageModel(Task):
         """The default loss from hidden states, or Keras's from logits."""
         if not self._without_logits:
             return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-        weights = ops.ones(y.shape) if sample_weight is None else ops.cast(sample_weight, "float32")
+        weights = ops.ones_like(y, dtype="float32") if sample_weight is None else ops.cast(sample_weight, "float32")
         kernel, bias, softcap = self.head.decoder()
         loss, hits = chunked_cross_entropy(self.head.hidden(y_pred), kernel, y, weights, bias, softcap,
                                            training=training, **self._loss_options)  # fmt: skip

@@ -45,8 +45,10 @@ def _modules(file):
     """The entries of a modules.json, checked."""
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
-        held = [Path(entry["path"]) for entry in entries if isinstance(entry["type"], str)]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        held = [Path(entry["path"]) for entry in entries if entry["type"].isprintable()]
+        if not held or not isinstance(entries, list):
+            raise ValueError(type(entries).__name__)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} is no list of modules with type and path: {error!r}.") from None
     if outside := [path for path in held if len(path.parts) > 1 or ".." in path.parts or path.is_absolute()]:
         raise ValueError(f"{file} points at {str(outside[0])!r}: only directories beside it are read.")

@@ -40,8 +40,9 @@ class DistanceEmbedding(keras.layers.Layer):
         self.norm.build(size)
 
     def call(self, *, t, s, index=0):
-        rows = ops.take(self.norm(self.embeddings), distance_rows(t, self.buckets, self.limit), axis=0)
-        return {"distances": rows}
+        longest = t if isinstance(t, int) else self.config.max_sequence_length  # TensorFlow may not know t yet
+        rows = distance_rows(longest, self.buckets, self.limit)[longest - t : longest + t]
+        return {"distances": ops.take(self.norm(self.embeddings), rows, axis=0)}
 
 
 def disentangled_bias(q, k, distance_q, distance_k):
@@ -52,9 +53,9 @@ def disentangled_bias(q, k, distance_q, distance_k):
         k: keys (b, t, k, h), where k divides n.
         distance_q, distance_k: queries (2 t, n, h) and keys (2 t, k, h) of the distances t - 1, t - 2, …, -t.
     """
-    _, t, n, h = q.shape
+    _, t, n, h = ops.shape(q)
     heads = k.shape[2]
-    q, distance_q = (ops.reshape(x, (-1, *x.shape[1:-2], heads, n // heads, h)) for x in (q, distance_q))
+    q, distance_q = (ops.reshape(x, (-1, *ops.shape(x)[1:-2], heads, n // heads, h)) for x in (q, distance_q))
     content_to_distance = ops.einsum("btkgh,rkh->bkgtr", q, distance_k)
     distance_to_content = ops.einsum("bskh,rkgh->bkgsr", k, ops.flip(distance_q, axis=0))
     score = _slide(content_to_distance, t - 1) + ops.swapaxes(_slide(distance_to_content, t), -1, -2)
@@ -63,6 +64,6 @@ def disentangled_bias(q, k, distance_q, distance_k):
 
 def _slide(x, start):
     """From each row i of x (b, k, g, t, 2 t) the t values that begin at `start` - i."""
-    _, heads, groups, t, size = x.shape
+    _, heads, groups, t, size = ops.shape(x)
     flat = ops.reshape(x, (-1, heads, groups, t * size))[..., start : start + t * (size - 1)]
     return ops.reshape(flat, (-1, heads, groups, t, size - 1))[..., :t]

@@ -22,8 +22,8 @@ class AllHeadsNorm(Norm):
         super().build((shape[0] * shape[1],))
 
     def call(self, x):
-        flat = ops.reshape(x, (-1, *x.shape[1:-2], x.shape[-2] * x.shape[-1]))
-        return ops.reshape(super().call(flat), (-1, *x.shape[1:]))
+        flat = ops.reshape(x, (-1, *ops.shape(x)[1:-2], x.shape[-2] * x.shape[-1]))
+        return ops.reshape(super().call(flat), (-1, *ops.shape(x)[1:]))
 
 
 class EachHeadNorm(Norm):

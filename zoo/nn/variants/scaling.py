@@ -28,7 +28,7 @@ def scaled(frequency, theta, scaling, positions, slots):
 
 def document_lengths(positions):
     """(b, t, 1, 1): the length of each token's document, within which positions (b, t) count upwards one by one."""
-    t = positions.shape[1]
+    t = ops.shape(positions)[1]
     index = ops.arange(t, dtype="int32")[None]
     following = ops.concatenate([positions[:, 1:], ops.zeros_like(positions[:, :1])], axis=1)
     ends = ops.where(following == positions + 1, t, index)
