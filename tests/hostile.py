@@ -13,7 +13,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 SIZES = ("vocab_size", "n_layer", "n_head", "n_embd", "n_positions", "n_inner")
-VALUES = (None, True, False, 0, 1, -1, 2**31, 10**12, 10**400, 0.5, 1e400, float("nan"), "", "12", "gelu", [], [1], {}, {"a": []})
+VALUES = (None, True, False, 0, 1, -1, 2**31, 10**12, 10**400, 0.5, 1e400, float("nan"), "", "12", "gelu", [], [1], {},
+          {"a": []})  # fmt: skip
 
 
 def weights(rng, at):
@@ -69,8 +70,8 @@ def garbage(rng, at, outside):
 
 def length(rng, at, outside):
     path = tensors(rng, at)
-    size = rng.choice([0, 1, 7, 2**20, 2**31, 2**62, 2**64 - 1], shuffle=False).item()
-    path.write_bytes(struct.pack("<Q", int(size)) + path.read_bytes()[8:])
+    size = (0, 1, 7, 2**20, 2**31, 2**62, 2**64 - 1)[rng.integers(7)]
+    path.write_bytes(struct.pack("<Q", size) + path.read_bytes()[8:])
 
 
 def offsets(rng, at, outside):
@@ -107,7 +108,8 @@ def reshaped(rng, at, outside):
     held = load_file(path)
     name = rng.choice(sorted(held))
     x = held[name]
-    held[name] = [x.reshape(-1), x[None], x[:-1], np.concatenate([x, x]), x.T.copy(), x[..., :0].copy()][rng.integers(6)]
+    others = [x.reshape(-1), x[None], x[:-1], np.concatenate([x, x]), x.T.copy(), x[..., :0].copy()]
+    held[name] = others[rng.integers(6)]
     save_file(held, path)
 
 
@@ -130,7 +132,8 @@ def strange(rng, at, outside):
     path = tensors(rng, at)
     held = load_file(path)
     name = rng.choice(sorted(held))
-    held[[f"{name}.more", name.replace("h.", "h.1"), "../x", "a" * 5000, "decoder.weight"][rng.integers(5)]] = held[name]
+    other = [f"{name}.more", name.replace("h.", "h.1"), "../x", "a" * 5000, "decoder.weight"][rng.integers(5)]
+    held[other] = held[name]
     save_file(held, path)
 
 
@@ -139,6 +142,22 @@ def wrong_value(rng, at, outside):
         held[rng.choice([*SIZES, *sorted(held)])] = VALUES[rng.integers(len(VALUES))]
 
     edited(at / "config.json", change)
+
+
+def swapped(rng, at, outside):
+    """Another value somewhere in a JSON file."""
+
+    def change(held):
+        for _ in range(rng.integers(1, 4)):
+            key = rng.choice(sorted(held)) if isinstance(held, dict) else int(rng.integers(len(held)))
+            if not isinstance(held[key], dict | list) or not held[key]:
+                break
+            held, parent = held[key], held
+        else:
+            held, key = parent, key
+        held[key] = VALUES[rng.integers(len(VALUES))]
+
+    edited(weights(rng, at), change)
 
 
 def wrong_size(rng, at, outside):
@@ -153,8 +172,10 @@ def lost_key(rng, at, outside):
 
 
 def unknown(rng, at, outside):
+    others = ["gpt3", "", "../gpt2", "__import__('os')", 7, None, ["gpt2"], "llama", "bert"]
+
     def change(held):
-        held["model_type"] = ["gpt3", "", "../gpt2", "__import__('os')", 7, None, ["gpt2"], "llama", "bert"][rng.integers(9)]
+        held["model_type"] = others[rng.integers(9)]
 
     edited(at / "config.json", change)
 
@@ -164,7 +185,8 @@ def pointed(rng, at, outside):
     path = at / "model.safetensors.index.json"
     if not path.exists():
         shutil.move(at / "model.safetensors", at / "model-1.safetensors")
-        path.write_text(json.dumps({"weight_map": dict.fromkeys(load_file(at / "model-1.safetensors"), "model-1.safetensors")}))
+        names = load_file(at / "model-1.safetensors")
+        path.write_text(json.dumps({"weight_map": dict.fromkeys(names, "model-1.safetensors")}))
     os.symlink(outside, at / "sub")
     target = outside / "model.safetensors"
     other = [f"../{outside.name}/model.safetensors", str(target), "sub/model.safetensors", "model-1.safetensors\0", "",

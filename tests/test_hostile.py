@@ -3,21 +3,23 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 import zoo
-from tests.hostile import MUTATIONS, SIZES
+from tests.hostile import MUTATIONS, SIZES, flipped, garbage, swapped, truncated
 from tests.variables import variables
 from zoo import families, pretrained
 from zoo.config import Config
 
-COUNT = 1000
+COUNT, ROOT = 1000, Path(__file__).parents[1]
 SHAPE = {"vocabulary_size": 11, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 64,
          "max_sequence_length": 16}  # fmt: skip
 opened = None  # paths that Python opens, while it is a list
@@ -94,6 +96,7 @@ def outside(presets):
     return sorted((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in (presets / "outside").iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:.*both set dropout")
 def test_a_thousand_damaged_presets(presets):
     global opened
     before, counts = outside(presets), {}
@@ -140,37 +143,95 @@ def test_damaged_presets_as_users_open_them(presets):
     assert outside(presets) == before and count > 20
 
 
-def test_an_interrupted_save_leaves_the_old_preset(presets, tmp_path):
-    """Killed at every write and every rename, a save leaves the old weights, or the new ones with their config."""
-    family, config, hf = pretrained.read(presets / "whole")
-    old, new = load(presets / "whole")[1], load(presets / "outside")[1]
-    real, states = {"replace": os.replace, "open": open}, set()
-    for size in (10**9, 8000):
-        for step in range(40):
-            at = tmp_path / "preset"
-            shutil.rmtree(at, ignore_errors=True)
-            shutil.copytree(presets / ("whole" if size == 8000 else "shards"), at)
+KILLED = """
+import os, shutil, sys
+from pathlib import Path
+from tests.test_hostile import load
+from zoo import pretrained
+home, real = Path(sys.argv[1]), os.replace
+family, config, _ = pretrained.read(home / "whole")
+new = load(home / "outside")[1]
+for old, size in (("shards", 10**9), ("whole", 8000), ("shards", 8000)):
+    for step in range(40):
+        at = home / f"killed-{old}-{size}-{step}"
+        shutil.copytree(home / old, at / "preset")
+        if not (child := os.fork()):
             left = [step]
-
             def replace(*arguments):
-                if left[0] == 0:
-                    raise KeyboardInterrupt
+                if not left[0]:
+                    os._exit(9)
                 left[0] -= 1
-                return real["replace"](*arguments)
+                real(*arguments)
+            os.replace = replace
+            pretrained.save(at / "preset", family, config, "CausalLM", new, max_shard_size=size)
+            os._exit(0)
+        if os.waitpid(child, 0)[1] == 0:
+            break
+"""
+
+
+def state(at, old, new):
+    """Which of two sets of arrays a preset holds; anything else is an error."""
+    got = load(at)[1]
+    for name, arrays in (("old", old), ("new", new)):
+        if all(np.array_equal(got[n], arrays[n]) for n in got):
+            return name
+    raise AssertionError(f"{at} holds a mixture")
+
+
+def test_a_save_that_fails_at_any_step_leaves_the_old_preset(presets, tmp_path):
+    family, config, _ = pretrained.read(presets / "whole")
+    old, new, real = load(presets / "whole")[1], load(presets / "outside")[1], os.replace
+    for held, size in (("shards", 10**9), ("whole", 8000), ("shards", 8000)):
+        for step in range(40):
+            at, calls = tmp_path / f"{held}-{size}-{step}" / "preset", iter(range(1000))
+            shutil.copytree(presets / held, at)
+
+            def replace(*arguments, calls=calls, step=step):
+                if next(calls) == step:
+                    raise KeyboardInterrupt
+                real(*arguments)
 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(os, "replace", replace)
                 try:
                     pretrained.save(at, family, config, "CausalLM", new, max_shard_size=size)
-                    done = True
+                    break
                 except KeyboardInterrupt:
-                    done = False
-            got = load(at)[1]
-            state = "new" if all(np.array_equal(got[n], new[n]) for n in new) else "old"
-            wanted = new if state == "new" else old
-            assert all(np.array_equal(got[n], wanted[n]) for n in wanted), f"{size} {step}: a mixture"
-            states.add((size, state))
-            if done:
-                assert state == "new"
-                break
-    assert len(states) == 4
+                    assert state(at, old, new) == "old"
+                    assert sorted(os.listdir(at)) == sorted(os.listdir(presets / held))
+                    assert os.listdir(at.parent) == ["preset"]
+        assert step > 5 and state(at, old, new) == "new"
+
+
+def test_a_save_that_is_killed_at_any_step_never_leaves_a_mixture(presets):
+    command = [sys.executable, "-c", KILLED, presets]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    old, new, states = load(presets / "whole")[1], load(presets / "outside")[1], []
+    for at in presets.glob("killed-*"):
+        try:
+            states.append(state(at / "preset", old, new))
+        except ValueError as error:
+            assert "config.json" in str(error)
+            states.append("error")
+    assert states.count("new") == 3 and states.count("old") > 10 and "error" in states
+
+
+def test_damaged_tokenizers(tmp_path):
+    """Files of a tokenizer, cut, flipped and filled with other values: an error that names the place, or a tokenizer."""
+    tokenizer = zoo.Tokenizer.train(["to be or not to be, that is the question"] * 9, vocabulary_size=300)
+    tokenizer.save(tmp_path / "whole")
+    at, outcomes = tmp_path / "damaged", []
+    for i in range(300):
+        rng = np.random.default_rng(i)
+        shutil.rmtree(at, ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", at)
+        (truncated, flipped, garbage, swapped)[i % 4](rng, at, None)
+        try:
+            zoo.Tokenizer.from_preset(at).encode("to be")
+            outcomes.append("load")
+        except ValueError as error:
+            assert str(at) in str(error), f"{i}: {error}"
+            outcomes.append("error")
+    assert outcomes.count("error") > 100

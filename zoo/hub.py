@@ -55,12 +55,12 @@ def contained(directory):
     Raises:
         ValueError: a link that leaves the directory.
     """
-    root = directory.resolve()
+    root = Path(os.path.realpath(directory))
     home = root.parents[2] if len(root.parents) > 2 and root.parent.name == "snapshots" else root
     for pattern in _TEXT + SAFE + KERAS + PICKLED + TENSORFLOW + TRAINING:
         for path in directory.glob(pattern):
-            if not path.resolve().is_relative_to(home):
-                raise ValueError(f"{path} is a link to {path.resolve()}, outside its directory: copy the file there.")
+            if not Path(target := os.path.realpath(path)).is_relative_to(home):
+                raise ValueError(f"{path} is a link to {target}, outside its directory: copy the file there.")
     return directory
 
 

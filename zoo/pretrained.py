@@ -18,6 +18,8 @@ from zoo import families, hub, weights
 from zoo.checkpoint import Checkpoint, read_json, write, write_text
 from zoo.config import Config
 
+_REPLACED = [*hub.SAFE, *hub.PICKLED, "modules.json"]  # what would be read in place of what is saved, or beside it
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
@@ -82,6 +84,9 @@ def read(path, weights=False):
     try:
         if "model_type" not in hf:
             raise ValueError("there is no model_type.")
+        classes = hf.get("architectures") or []
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ValueError(f"architectures={classes!r} must be a list of names.")
         if hf.get("quantization_config"):
             raise ValueError(f"quantization_config={hf['quantization_config']!r}: only plain weights are read.")
         family = families.by_model_type(hf["model_type"])
@@ -176,13 +181,24 @@ def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, ma
 
 
 def _publish(staged, directory):
-    """Moves finished files in, config.json last, and removes older ones that would be read in their place."""
-    new = {path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file()}
-    for name in sorted(new - {"config.json"}):
-        (directory / name).parent.mkdir(exist_ok=True)
-        os.replace(staged / name, directory / name)
-    for pattern in [*hub.SAFE, *hub.PICKLED, "modules.json"]:
-        for path in directory.glob(pattern):
-            if path.relative_to(directory).as_posix() not in new:
-                path.unlink()
-    os.replace(staged / "config.json", directory / "config.json")
+    """Swaps finished files in for those that they replace.
+
+    config.json leaves first and arrives last, so that no moment shows a mixture of two presets; what fails on the way
+    is undone.
+    """
+    new = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
+    held = {path.relative_to(directory).as_posix() for pattern in _REPLACED for path in directory.glob(pattern)}
+    old = sorted(held | {name for name in new if (directory / name).is_file()})
+    moves = [(directory / name, staged / "replaced" / name) for name in sorted(old, key="config.json".__ne__)]
+    moves += [(staged / name, directory / name) for name in sorted(new, key="config.json".__eq__)]
+    done = []
+    try:
+        for source, target in moves:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            done.append((source, target))
+            os.replace(source, target)
+    except BaseException:
+        for source, target in reversed(done):
+            if target.exists() and not source.exists():
+                os.replace(target, source)
+        raise

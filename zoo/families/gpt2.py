@@ -7,7 +7,7 @@ from zoo.weights import columns, same
 
 
 def _read(hf):
-    return {} if hf.get("n_inner") or "n_embd" not in hf else {"intermediate_dim": 4 * hf["n_embd"]}
+    return {} if hf.get("n_inner") is not None or "n_embd" not in hf else {"intermediate_dim": 4 * hf["n_embd"]}
 
 
 def _table(config):

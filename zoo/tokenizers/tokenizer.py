@@ -105,7 +105,11 @@ class Tokenizer:
             from zoo.pretrained import resolve  # here, because local files need no Hub
 
             directory = resolve(preset, weights=False)
-        return cls(*files.read(directory))
+        try:
+            return cls(*files.read(directory))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            place = "" if str(directory) in str(error) else f"{directory} holds a damaged tokenizer: "
+            raise ValueError(f"{place}{error}") from None
 
     def save(self, directory):
         """Writes files that `from_preset` and `transformers.AutoTokenizer` read to the same ids."""
