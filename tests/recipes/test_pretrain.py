@@ -120,7 +120,7 @@ def test_a_preset_is_trained_on(pretrained, recipe, corpus, tmp_path):
 REFUSED = {
     "unknown flag": (["--leraning_rate=1"], "leraning_rate"),
     "stray word": (["gpt2"], "'gpt2' is no flag"),
-    "unknown family": (["--family=gpt3"], "Unknown family 'gpt3': did you mean gpt2"),
+    "unknown family": (["--family=gpt3"], "Unknown family 'gpt3': did you mean gptj or gpt2"),
     "unknown objective": (["--objective=nsp"], "Unknown --objective=nsp; known are causal_lm"),
     "objective of another shape": (["--family=bert", "--objective=causal_lm"], "does not fit bert"),
     "missing file": (["--data=no/such/file.txt"], "'no/such/file.txt'"),
