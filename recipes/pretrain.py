@@ -2,7 +2,7 @@
 
 python recipes/pretrain.py                                         a small GPT-2 on the text every Python carries
 python recipes/pretrain.py --family=t5 --data='books/*.txt'        another family, another text
-python recipes/pretrain.py --flagfile=recipes/cards/bert_tiny.cfg  a card: flags in a file
+python recipes/pretrain.py --flagfile=recipes/cards/bert_base.cfg  a card: flags in a file
 python recipes/pretrain.py --preset=hf://openai-community/gpt2 --data=notes.txt   from a checkpoint
 python recipes/pretrain.py --output=runs/mine --resume             go on with a run that was interrupted
 """
@@ -29,7 +29,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_bool("lowercase", False, "Whether a tokenizer that is trained lowers all letters.")
 flags.DEFINE_integer("vocabulary_size", None, "Tokens of a tokenizer that is trained. Default: 2048.", lower_bound=1)
-flags.DEFINE_integer("num_layers", None, "Layers, of each stack where there are two. Default: 3, or 2 and 2.")
+flags.DEFINE_integer("num_layers", None, "Layers, of each stack where there are two. Default: 2.")
 flags.DEFINE_integer("num_heads", None, "Attention heads. Default: 4.")
 flags.DEFINE_integer("hidden_dim", None, "Width. Default: 128.")
 flags.DEFINE_integer("intermediate_dim", None, "Width of the feed-forward. Default: 4 x hidden_dim.")
@@ -80,9 +80,10 @@ def main():
 
     # Training.
     def validate(model, step):
-        few = step < FLAGS.steps and FLAGS.validation_batches
-        batches = min(few or len(data.validation), len(data.validation))
-        return training.validation_loss(model, data.validation.iterate(0, batches))
+        held_out = data.validation
+        count = len(held_out) if step == FLAGS.steps else min(FLAGS.validation_batches, len(held_out))
+        spread = np.linspace(0, len(held_out) - 1, count, dtype=int)
+        return training.validation_loss(model, (held_out.batch(i) for i in spread))
 
     log = training.CSVLog(output / "metrics.csv")
     title = f"{FLAGS.family}, {model.backbone.num_parameters / 1e6:.1f}M parameters, {FLAGS.objective} on {FLAGS.data}"
@@ -127,8 +128,7 @@ def new_config():
     """The `Config` that the flags describe; what belongs to the tokenizer is put in by `make_model`."""
     FLAGS.family = FLAGS.family or "gpt2"
     family = zoo.families.by_name(FLAGS.family)
-    two_stacks = family.switches({})["architecture"] == "encoder_decoder"
-    defaults = {"num_layers": 2 if two_stacks else 3, "num_heads": 4, "hidden_dim": 128}
+    defaults = {"num_layers": 2, "num_heads": 4, "hidden_dim": 128}
     for name, value in {**defaults, "vocabulary_size": 2048, "dropout": 0.0}.items():
         FLAGS[name].value = value if FLAGS[name].value is None else FLAGS[name].value
     FLAGS.intermediate_dim = FLAGS.intermediate_dim or 4 * FLAGS.hidden_dim
