@@ -34,7 +34,7 @@ def define_training_flags():
     flags.DEFINE_bool("resume", False, "Continue from the newest whole checkpoint in --output, if it has one.")
     flags.DEFINE_integer("sequence_length", 128, "Tokens in a row.", lower_bound=2)
     flags.DEFINE_integer("batch_size", 8, "Rows in a batch.", lower_bound=1)
-    flags.DEFINE_integer("steps", 1000, "Updates.", lower_bound=1)
+    flags.DEFINE_integer("steps", 1200, "Updates.", lower_bound=1)
     flags.DEFINE_float("learning_rate", None, "Highest learning rate. Default: one that suits the model.")
     flags.DEFINE_integer("warmup_steps", None, "Updates of linear warmup. Default: --steps / 20.", lower_bound=0)
     flags.DEFINE_enum("schedule", "cosine", SCHEDULES, "The learning rate after the warmup.")
@@ -50,7 +50,7 @@ def define_training_flags():
     flags.DEFINE_string("shard", None, "What is split over the mesh.")
     flags.DEFINE_integer("log_every", 10, "Steps between rows of metrics.csv.", lower_bound=1)
     flags.DEFINE_integer("validate_every", 100, "Steps between validations.", lower_bound=1)
-    flags.DEFINE_integer("validation_batches", None, "Held-out batches at each of them but the last. Default: all.")
+    flags.DEFINE_integer("validation_batches", 20, "Held-out batches in them; the last has all.", lower_bound=1)
     flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
     flags.DEFINE_float("checkpoint_minutes", 15.0, "Minutes between checkpoints, where these are sooner.")
 
@@ -100,8 +100,8 @@ def check_training_flags():
         raise ValueError("--mesh and --shard need more than one device, which is not supported yet: leave them out.")
     if FLAGS.dtype not in ("float32", "mixed_bfloat16"):
         raise ValueError(
-            f"--dtype={FLAGS.dtype} does not train, because weights in half precision round most updates to nothing: use "
-            "float32, or mixed_bfloat16, which computes in bfloat16 and keeps the weights in float32."
+            f"--dtype={FLAGS.dtype} does not train, for weights in half precision round most updates to nothing: "
+            "use float32, or mixed_bfloat16, which computes in bfloat16 and keeps the weights in float32."
         )
     if not 0 < FLAGS.validation_share < 1:
         raise ValueError(f"--validation_share={FLAGS.validation_share} must lie between 0 and 1.")

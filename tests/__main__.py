@@ -1,10 +1,10 @@
-"""Runs the tests as a user does, `python -m tests`: JAX runs everything, TensorFlow and PyTorch what depends on them."""
+"""Runs the tests as a user does, `python -m tests`: JAX runs all, TensorFlow and PyTorch what depends on them."""
 
 import os
 import subprocess
 import sys
 
-RUNS = (("jax", []), ("torch", ["-m", "backends"]), ("tensorflow", ["-m", "backends", "--ignore=tests/tasks", "-k", "not deberta and not mpnet and not hostile and not variants"]))
+RUNS = (("jax", []), ("torch", ["-m", "backends"]), ("tensorflow", ["-m", "backends"]))
 
 
 def main():

@@ -58,7 +58,7 @@ def main():
     import torch
     import transformers
 
-    autos = {"CausalLM": "AutoModelForCausalLM", "MaskedLM": "AutoModelForMaskedLM", "Seq2SeqLM": "AutoModelForSeq2SeqLM"}
+    autos = {name: f"AutoModelFor{name}" for name in ("CausalLM", "MaskedLM", "Seq2SeqLM")}
     kept = {}
     for name, (task, _, _) in CASES.items():
         with tempfile.TemporaryDirectory() as directory:

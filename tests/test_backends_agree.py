@@ -33,8 +33,9 @@ def test_training_follows_the_same_losses_on_every_backend():
     if not others:
         pytest.skip("no second backend is installed")
     for name in others:
-        done = subprocess.run([sys.executable, "-m", "tests.curve"], cwd=Path(__file__).parents[1], text=True, timeout=300,
-                              capture_output=True, env={**os.environ, "KERAS_BACKEND": name})  # fmt: skip
+        env = {**os.environ, "KERAS_BACKEND": name}
+        done = subprocess.run([sys.executable, "-m", "tests.curve"], cwd=Path(__file__).parents[1], text=True,
+                              timeout=300, capture_output=True, env=env)  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
         curves[name] = json.loads(done.stdout.splitlines()[-1])
     for task, expected in curves[here].items():

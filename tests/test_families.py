@@ -105,7 +105,7 @@ def test_switches_alone_build_a_family(name):
     ("llama", "rope_parameters", {"rope_type": "proportional", "factor": 2.0}), ("llama", "hidden_act", "swiglu"),
     ("llama", "rope_parameters", {"rope_type": "longrope", "factor": 2.0}), ("roberta", "pad_token_id", None),
     ("gptj", "rotary_dim", None), ("opt", "layer_norm_elementwise_affine", False), ("falcon", "activation", "mish"),
-    ("bloom", "apply_residual_connection_post_layernorm", True), ("deberta-v2", "conv_kernel_size", 3),
+    ("bloom", "apply_residual_connection_post_layernorm", True), ("deberta-v2", "conv_act", "tanh"),
     ("deberta-v2", "pos_att_type", "c2p"), ("deberta-v2", "embedding_size", 8),
 ])  # fmt: skip
 def test_what_we_do_not_compute_is_refused_by_name(tmp_path, model_type, key, value):
@@ -155,7 +155,8 @@ LEGACY = [
     ("t5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}), ("bart", {"scale_embedding": True}),
     ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}), ("bloom", {"n_embed": 96, "n_head": 6}),
     ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192}}),
-    ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4.0, "mscale": 0.7, "mscale_all_dim": 1.0, "truncate": False}}),
+    ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4.0, "mscale": 0.7, "mscale_all_dim": 1.0}}),
+    ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4.0, "beta_slow": 2, "truncate": False}}),
     ("phi3", {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096, "rope_scaling":
               {"type": "longrope", "short_factor": [1.0] * 48, "long_factor": [2.0] * 48}}),
     ("smollm3", {"no_rope_layers": None, "no_rope_layer_interval": 3}), ("stablelm", {"partial_rotary_factor": 0.5}),

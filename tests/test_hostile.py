@@ -219,7 +219,7 @@ def test_a_save_that_is_killed_at_any_step_never_leaves_a_mixture(presets):
 
 
 def test_damaged_tokenizers(tmp_path):
-    """Files of a tokenizer, cut, flipped and filled with other values: an error that names the place, or a tokenizer."""
+    """Files of a tokenizer, cut, flipped, filled with other values: an error that names the place, or a tokenizer."""
     tokenizer = zoo.Tokenizer.train(["to be or not to be, that is the question"] * 9, vocabulary_size=300)
     tokenizer.save(tmp_path / "whole")
     at, outcomes = tmp_path / "damaged", []

@@ -78,10 +78,11 @@ def imports(path):
 
 
 FILES = sorted((ROOT / "zoo").rglob("*.py"))
-WITHOUT_KERAS = ("config", "batch", "weights", "checkpoint", "pretrained", "families", "tokenizers", "data")
+WITHOUT_KERAS = ("config", "batch", "weights", "checkpoint", "tensorflow_files", "families", "hub", "registry",
+                 "kerashub", "pretrained", "card", "tokenizers", "data")  # fmt: skip
 BACKENDS = ("jax", "tensorflow", "torch")
-ORDER = ("config", "batch", "weights", "checkpoint", "families", "pretrained", "tokenizers", "data", "backend", "losses", "loading",
-         "nn", "transformer", "backbone", "backbones", "samplers", "generation", "tasks", "training")  # fmt: skip
+ORDER = (*WITHOUT_KERAS, "backend", "losses", "loading", "nn", "transformer", "backbone", "backbones", "samplers",
+         "generation", "tasks", "training")  # fmt: skip
 
 
 def room(path):
@@ -96,7 +97,7 @@ def test_rooms(path):
     if here in WITHOUT_KERAS:
         assert not [name for name in found if name.split(".")[0] == "keras"]
     if here not in ("backend", "__init__"):
-        allowed = {"checkpoint": {"torch"}, "nn": {"jax"}}.get(here, set())
+        allowed = {"checkpoint": {"torch"}, "tensorflow_files": {"tensorflow"}, "nn": {"jax"}}.get(here, set())
         assert not {name.split(".")[0] for name in found} & set(BACKENDS) - allowed
     if here != "__init__":
         rooms = {name.split(".")[1] for name in found if name.startswith("zoo.") and name.count(".")}

@@ -41,7 +41,7 @@ def test_a_missing_size_is_named():
     ({"token_ids": np.full((1, 4), -1)}, "token_ids holds -1"),
     ({"token_ids": np.ones((1, 4))}, "must hold integers, got float64"),
     ({"token_ids": np.ones((1, 33), "int32")}, "33 positions, but the model has 32: truncate"),
-    ({"token_ids": np.ones((1, 4), "int32"), "segment_ids": np.ones((1, 3), "int32")}, r"segment_ids has shape \(1, 3\)"),
+    ({"token_ids": np.ones((1, 4), "int32"), "segment_ids": np.ones((1, 3), "int32")}, r"segment_ids has shape \(1, 3"),
 ])  # fmt: skip
 def test_batch(lm, inputs, message):
     with pytest.raises(ValueError, match=message):

@@ -7,8 +7,8 @@ from keras import ops
 
 import zoo
 from tests.models import TINY, gradients, randomise, relative_error, run
-from zoo.loading import weights
 from zoo import backend
+from zoo.loading import weights
 from zoo.nn import attention
 
 pytestmark = pytest.mark.backends

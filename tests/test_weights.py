@@ -100,6 +100,49 @@ def test_fused_and_interleaved_linears_split_as_torch_applies_them():
     np.testing.assert_array_equal(moves[0].save([move.load(bias) for move in moves]), bias)
 
 
+def test_groups_of_queries_lie_before_their_key_and_value():
+    """How Falcon 40B views its fused output: 2 groups of 2 queries, a key and a value."""
+    import torch
+
+    x, heads, groups, width = RNG.normal(size=(5, 8)), 4, 2, 3
+    linear = torch.nn.Linear(8, groups * (heads // groups + 2) * width).double()
+    kernel, bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
+    grid = linear(torch.tensor(x)).detach().numpy().reshape(5, groups, heads // groups + 2, width)
+    moves = [weights.interleaved(heads, i, groups) for i in range(3)]
+    parts = [x @ move.load(kernel) + move.load(bias) for move in moves]
+    for part, wanted in zip(parts, (grid[:, :, :-2], grid[:, :, -2], grid[:, :, -1])):
+        np.testing.assert_allclose(part, wanted.reshape(5, -1), rtol=1e-12)
+    np.testing.assert_array_equal(moves[0].save([move.load(kernel) for move in moves]), kernel)
+    np.testing.assert_array_equal(moves[0].save([move.load(bias) for move in moves]), bias)
+
+
+def test_neighbours_that_rotate_together_are_set_half_of_the_width_apart():
+    """Scores of GPT-J's rotation of neighbours are those of halves with regrouped weights; both ways bit for bit."""
+    gptj = pytest.importorskip("transformers.models.gptj.modeling_gptj")
+    import torch
+
+    heads, width, turned = 2, 6, 4
+    move, (q, k) = weights.pairs(heads, turned), RNG.normal(size=(2, heads * width, 8)).astype("float32")
+    x, angle = RNG.normal(size=(3, 8)).astype("float32"), RNG.normal(size=(3, turned // 2)).astype("float32")
+
+    def neighbours(kernel):
+        y = torch.tensor((x @ kernel.T).reshape(1, 3, heads, width))
+        sin, cos = (torch.tensor(f(angle))[None] for f in (np.sin, np.cos))
+        return torch.cat([gptj.apply_rotary_pos_emb(y[..., :turned], sin, cos), y[..., turned:]], -1)[0].numpy()
+
+    def halves(kernel):
+        y = (x @ move.load(kernel)).reshape(3, heads, width)
+        a, b, rest = y[..., :2], y[..., 2:4], y[..., 4:]
+        sin, cos = np.sin(angle)[:, None], np.cos(angle)[:, None]
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1)
+
+    scores = [np.einsum("tnh,snh->nts", f(q), f(k)) for f in (neighbours, halves)]
+    np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(move.save([move.load(q)]), q)
+    with pytest.raises(ValueError):
+        move.load(np.zeros((heads * 3, 8), "float32"))
+
+
 def test_a_fused_tensor_of_another_size_is_never_taken_for_a_part():
     with pytest.raises(ValueError):
         weights.outputs([4, 4, 4], 0).load(np.zeros((4, 4)))

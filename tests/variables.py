@@ -46,6 +46,8 @@ def _stack(config, depth, causal):
     for i in range(config.num_distinct_blocks or depth):
         block = _block(config, i, causal and config.architecture == "encoder_decoder")
         block |= buckets if config.relative == "buckets_per_layer" else {}
+        if i == 0 and config.convolution:
+            block |= _dense("convolution/dense", config.convolution * d, d, True) | _norm(config, "convolution/norm", d)
         found |= {f"block_{i}/{name}": shape for name, shape in block.items()}
     return found | (_norm(config, "final_norm", d) if config.final_norm else {})
 

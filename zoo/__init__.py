@@ -24,7 +24,7 @@ _HOMES = {
 _MODULES = ("data", "samplers", "families", "training")
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
 
-__all__ = ["__version__", *_MODULES, *_NAMES]  # noqa: PLE0604
+__all__ = ["__version__", *_MODULES, *_NAMES]
 
 
 def __getattr__(name):

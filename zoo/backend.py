@@ -49,8 +49,8 @@ def product(x, kernel):
     """x (…, d) times kernel (d, f).
 
     On JAX the kernel's gradient is written as one contraction over rows. Left to itself, XLA on CPUs transposes the
-    incoming gradient, and what is fused with it, element by element: a feed-forward's backward pass takes three times as
-    long.
+    incoming gradient, and what is fused with it, element by element: a feed-forward's backward pass takes three times
+    as long.
     """
     if keras.backend.backend() != "jax":
         return ops.matmul(x, kernel)

@@ -100,6 +100,10 @@ class Checkpoint:
         """Whether a tensor holds plain floating-point numbers, not quantised ones or indices."""
         return self._tensors[name][1] in _DTYPES
 
+    def dtype(self, name):
+        """The numpy dtype of plain floating-point numbers."""
+        return np.dtype(_DTYPES[self._tensors[name][1]])
+
     def read(self, name):
         """A tensor as a numpy array in its stored dtype (bfloat16 is that of `ml_dtypes`)."""
         return self._tensors[name][2]()

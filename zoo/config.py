@@ -25,7 +25,7 @@ _CHOICES = {
 _SCALINGS = {"linear": 1, "dynamic": 2, "llama3": 4, "yarn": 6}  # how many numbers follow; longrope has a pair's too
 _SIZES = ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim", "num_decoder_layers",
           "num_key_value_heads", "head_dim", "embedding_dim", "num_distinct_blocks", "max_sequence_length",
-          "relative_buckets", "relative_distance", "window")  # fmt: skip
+          "relative_buckets", "relative_distance", "window", "convolution")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,7 @@ class Config:
     final_norm: bool = True  # False: BERT
     first_attn_norm: bool = True  # False: ModernBERT
     residual_scale: float = 1.0  # Granite: what each branch is multiplied by
+    convolution: int | None = None  # DeBERTa v2: width of a convolution over time beside the first block
     dropout: float = 0.0  # on embeddings and on each residual branch (BERT)
     final_dropout: float = 0.0  # T5, after the final norm
     remat: bool = False  # any family: recompute each block's activations in the backward pass
@@ -150,8 +151,8 @@ class Config:
             raise ValueError(f"num_heads={n} is not divisible by num_key_value_heads={k}: heads are grouped evenly.")
         if self.num_decoder_layers and self.architecture != "encoder_decoder":
             raise ValueError(f"num_decoder_layers={self.num_decoder_layers} needs architecture='encoder_decoder'.")
-        if self.relative == "disentangled" and self.architecture != "encoder":
-            raise ValueError(f"relative='disentangled' needs architecture='encoder', got {self.architecture!r}.")
+        if self.architecture != "encoder" and (self.relative == "disentangled" or self.convolution):
+            raise ValueError(f"relative='disentangled' and convolution need an encoder, not {self.architecture!r}.")
         if self.rotary_theta and self.rotary_width % 2:
             size = f"head_dim={self.resolved_head_dim} x rotary_fraction={self.rotary_fraction}"
             raise ValueError(f"{size} must be even to rotate: change hidden_dim, num_heads or head_dim.")

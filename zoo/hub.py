@@ -76,3 +76,34 @@ def _snapshot(repository, revision, patterns):
             f"No preset '{PREFIX}{repository}': tried revision {revision} of {repository} at {endpoint}{offline}, and "
             f"the cache in {constants.HF_HUB_CACHE}: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
         ) from None
+
+
+def push(directory, repository, private=None, revision=None, message="Upload a preset"):
+    """Uploads a directory to a repository, which is made if it is not there.
+
+    Args:
+        directory: a local directory; the weights, configs and texts in it are uploaded.
+        repository: "owner/repo".
+        private: whether a new repository is private; None leaves that to the owner's settings.
+        revision: branch, which must exist; None for the main one.
+        message: of the commit.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        ValueError: no right to write there, or no way to the Hub; the message holds the client's reason.
+    """
+    from huggingface_hub import HfApi, constants
+
+    api, repository = HfApi(), repository.removeprefix(PREFIX)
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        return api.upload_folder(repo_id=repository, folder_path=directory, revision=revision,
+                                 commit_message=message).commit_url  # fmt: skip
+    except Exception as error:  # those of the client, its HTTP library and the file system
+        endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
+        raise ValueError(
+            f"{repository} at {endpoint} did not take the preset: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:400]}"
+        ) from None

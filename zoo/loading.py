@@ -5,8 +5,9 @@ Backbones and tasks share it. It knows no layer and no format.
 
 import functools
 import importlib
+import tempfile
 
-from zoo import backend, families, pretrained
+from zoo import backend, card, families, hub, pretrained
 
 
 def weights(model):
@@ -26,7 +27,32 @@ def class_of(family):
     return getattr(importlib.import_module("zoo.backbones"), family.backbone)
 
 
-class LoadableBackbone:
+class Pushable:
+    """Upload to the Hub, for whatever has `save_to_preset`."""
+
+    def push_to_hub(self, repository, *, private=None, revision=None, message="Upload a preset", license=None,
+                    base_model=None, **kwargs):  # fmt: skip
+        """Uploads the preset, with a model card, to a repository of the Hugging Face Hub; HF_TOKEN gives the right to.
+
+        Args:
+            repository: "owner/repo", made if it is not there.
+            private, revision, message: see `zoo.hub.push`.
+            license, base_model: for the card, see `zoo.card.write`.
+            kwargs: see `save_to_preset`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: a model that cannot be saved, or a Hub that does not take it.
+        """
+        with tempfile.TemporaryDirectory() as directory:
+            self.save_to_preset(directory, **kwargs)
+            card.write(directory, repository.removeprefix(hub.PREFIX), type(self).__name__, license, base_model)
+            return hub.push(directory, repository, private, revision, message)
+
+
+class LoadableBackbone(Pushable):
     """Presets for `Backbone`."""
 
     family = None  # name of the entry in zoo.families
@@ -54,9 +80,17 @@ class LoadableBackbone:
             load(backbone, path, family, backbone.config)
         return backbone
 
-    def save_to_preset(self, directory, tokenizer=None, dtype=None):
-        """Writes `config.json` and `model.safetensors`, as `transformers` and `from_preset` read them."""
-        pretrained.save(directory, entry_of(self), self.config, "Backbone", weights(self), tokenizer, dtype=dtype)
+    def save_to_preset(self, directory, tokenizer=None, dtype=None, max_shard_size=5_000_000_000):
+        """Writes `config.json` and `model.safetensors`, as `transformers` and `from_preset` read them.
+
+        Args:
+            directory: where to; an older preset there is replaced when all of the new one is written.
+            tokenizer: a `Tokenizer` to save beside it.
+            dtype: dtype to store, such as "bfloat16"; None for that of the weights.
+            max_shard_size: bytes of a file of weights above which another is begun.
+        """
+        pretrained.save(directory, entry_of(self), self.config, "Backbone", weights(self), tokenizer, dtype=dtype,
+                        max_shard_size=max_shard_size)  # fmt: skip
 
 
 def entry_of(backbone):
@@ -66,7 +100,7 @@ def entry_of(backbone):
     return families.by_name(backbone.family)
 
 
-class LoadableTask:
+class LoadableTask(Pushable):
     """Presets for `Task`."""
 
     settings = ()  # names of the arguments that a task adds to its base's
@@ -109,7 +143,8 @@ class LoadableTask:
         """Keys of config.json for the task's own arguments."""
         return {}
 
-    def save_to_preset(self, directory, dtype=None):
-        """Writes config.json, model.safetensors and the tokenizer's files, for `from_preset` and `transformers`."""
+    def save_to_preset(self, directory, dtype=None, max_shard_size=5_000_000_000):
+        """Writes config.json, model.safetensors and the tokenizer's files; see `Backbone.save_to_preset`."""
         entry, name, extra = entry_of(self.backbone), type(self).__name__, self.write_settings()
-        pretrained.save(directory, entry, self.config, name, weights(self), self.tokenizer, dtype=dtype, extra=extra)
+        pretrained.save(directory, entry, self.config, name, weights(self), self.tokenizer, dtype=dtype, extra=extra,
+                        max_shard_size=max_shard_size)  # fmt: skip

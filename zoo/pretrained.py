@@ -4,7 +4,6 @@ A preset is a Hugging Face checkpoint, both when read and when written. This mod
 enter as numpy.
 """
 
-import dataclasses
 import difflib
 import json
 import os
@@ -17,32 +16,9 @@ import numpy as np
 from zoo import families, hub, weights
 from zoo.checkpoint import Checkpoint, read_json, write, write_text
 from zoo.config import Config
+from zoo.registry import presets
 
 _REPLACED = [*hub.SAFE, *hub.PICKLED, "modules.json"]  # what would be read in place of what is saved, or beside it
-
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A checkpoint that has a short name."""
-
-    name: str
-    family: str
-    source: str
-    parameters: str
-
-
-def presets():
-    """What `from_preset` knows by name: name -> `Preset`, with family, source and number of parameters.
-
-    >>> from zoo.pretrained import presets
-    >>> presets()["gpt2"]
-    Preset(name='gpt2', family='gpt2', source='hf://openai-community/gpt2', parameters='124M')
-    """
-    return {
-        name: Preset(name, family.name, hub.PREFIX + repository, size)
-        for family in families.families().values()
-        for name, (repository, size) in family.presets.items()
-    }
 
 
 def resolve(preset, revision=None, weights=True):
@@ -121,7 +97,7 @@ def task_of(hf_config):
 
 
 def has_tokenizer(path):
-    """Whether a directory holds any of the files that `zoo.Tokenizer` reads, or says that it needs none, as ByT5 does."""
+    """Whether a directory holds a file that `zoo.Tokenizer` reads, or says that it needs none, as ByT5 does."""
     names = ("tokenizer.json", "vocab.txt", "vocab.json", "encoder.json", "spiece.model", "sentencepiece.bpe.model",
              "tokenizer.model", "spm.model")  # fmt: skip
     said = [Path(path) / name for name in ("tokenizer_config.json", "config.json")]

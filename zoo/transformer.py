@@ -18,6 +18,7 @@ from zoo.nn.attention import Attention
 from zoo.nn.layers import Embedding, Norm, dropout, initializer, seed_generator
 from zoo.nn.mlp import MLP
 from zoo.nn.positions import restart_positions, rotary_angles
+from zoo.nn.variants.convolution import convolution
 from zoo.nn.variants.relative import relative_positions
 from zoo.nn.variants.sinusoids import sinusoids
 
@@ -29,7 +30,7 @@ def _build(layers, shape):
 
 
 class Block(keras.layers.Layer):
-    """Self-attention, cross-attention where there is a memory, and feed-forward, each on one of the stack's `branches`."""
+    """Self-attention, cross-attention where there is a memory, and feed-forward, on `branches` of the stack."""
 
     def __init__(self, config, layer, branches, causal, cross, **kwargs):
         super().__init__(**kwargs)
@@ -49,15 +50,16 @@ class Block(keras.layers.Layer):
         self.mlp_norm = norm("mlp_norm", self.parallel != "one_norm")
         self.mlp_post_norm = norm("mlp_post_norm", self.order == "sandwich")
         self.relative = relative_positions(config, causal, policy, per_layer=True)
+        self.convolution = convolution(config, layer, policy)
 
     def build(self, shape):
         self.seeds = seed_generator()
         _build((self.attn, self.attn_norm, self.attn_post_norm, self.cross, self.cross_norm, self.mlp, self.mlp_norm,
-                self.mlp_post_norm, self.relative), shape)  # fmt: skip
+                self.mlp_post_norm, self.relative, self.convolution), shape)  # fmt: skip
 
     def call(self, x, memory=None, context=None, cache=None, index=0, causal=False, training=False):
         """(b, t, d) to (b, t, d), and the block's new cache beside it where `cache` is given."""
-        seeds = self.seeds if training else None
+        seeds, start = self.seeds if training else None, x
         kind, relative, new = "local" if self.local else "global", context["relative"], cache
         if self.relative is not None:
             slots = ops.shape(x)[1] if cache is None or causal else cache["self"][0].shape[1]
@@ -87,6 +89,8 @@ class Block(keras.layers.Layer):
             if self.cross is not None:
                 x = self._residual(x, look, self.cross_norm, None, seeds)
             x = self._residual(x, lambda h: self.mlp(h, seeds=seeds), self.mlp_norm, self.mlp_post_norm, seeds)
+        if self.convolution is not None:
+            x = self.convolution(start, x, segments=context["segments"], drop=lambda z: dropout(z, self.rate, seeds))
         return x if cache is None else (x, new)
 
     def _residual(self, x, f, norm, post, seeds):
@@ -103,7 +107,7 @@ class Block(keras.layers.Layer):
 
 
 class Stack(keras.layers.Layer):
-    """Positions, `depth` blocks and the final norm of one encoder, or of one decoder (`causal`, with a memory `cross`)."""
+    """Positions, `depth` blocks and the final norm of one encoder, or one decoder (`causal`, with a memory `cross`)."""
 
     def __init__(self, config, depth, causal, cross=False, **kwargs):
         super().__init__(**kwargs)
@@ -198,7 +202,7 @@ class Stack(keras.layers.Layer):
         return x if self.projects_first else project(x)
 
     def _masks(self, t, slots, start, stepping, padding_mask, segment_ids):
-        """Who sees whom in all blocks, windowed or not."""
+        """Who sees whom in all blocks, windowed or not, and the documents that say so."""
         mask = masks.cache_mask(start, t, slots) if stepping else None
         if padding_mask is not None:
             mask = masks.both(mask, masks.keys_mask(padding_mask))
@@ -206,7 +210,7 @@ class Stack(keras.layers.Layer):
             mask = masks.both(mask, masks.segments_mask(segment_ids, segment_ids))
         window = self.config.window
         local = masks.both(mask, masks.window_mask(start, t, slots, window)) if window else None
-        return {"global": mask, "local": local}
+        return {"global": mask, "local": local, "segments": padding_mask if segment_ids is None else segment_ids}
 
     def _rotations(self, positions, room):
         """Angles of all blocks, windowed or not; `room` is the length of the cache, where there is one."""

@@ -78,6 +78,12 @@ def interleaved(heads, part, groups=None):
     return Move(load, save, part, 3)
 
 
+unfolded = Move(  # a convolution (out, in, width) as a dense layer on (width in)
+    lambda x: x.transpose(2, 1, 0).reshape(-1, len(x)),
+    lambda xs: xs[0].reshape(-1, xs[0].shape[1], xs[0].shape[1]).transpose(2, 1, 0),
+)
+
+
 def pairs(heads, width):
     """Rotary pairs are neighbours (GPT-J), ours lie half of `width` apart: the first `width` features of each head."""
 
@@ -196,7 +202,7 @@ def _absent(stored, optional):
 
 
 def _unit(name):
-    """What a checkpoint has or lacks as a whole: a head, its last layer apart, for pretraining gives poolers without it."""
+    """What a checkpoint has or lacks as a whole: a head, but its last layer apart, which pretrained poolers lack."""
     return "head/out" if name.startswith("head/out/") else name.split("/")[0]
 
 

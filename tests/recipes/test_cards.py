@@ -20,7 +20,7 @@ pretrain.make_objective(config)
 task = pretrain.TASKS[config.architecture]
 print(json.dumps(zoo.families.by_name(pretrain.FLAGS.family).write(config, task)))
 """
-# Parameters that transformers counts in the published checkpoints, without heads or poolers that pretraining here has not.
+# Parameters of the published checkpoints, as the classes that we write count them.
 PUBLISHED = {
     "gpt2_124m": 124_439_808,
     "bert_base": 109_514_298,

@@ -109,7 +109,7 @@ def test_outputs_equal(pair):
 def test_saved_model_opens_in_transformers(pair, tmp_path):
     theirs, ours, task = pair
     ours.save_to_preset(tmp_path)
-    kind = type(theirs) if task == "TextEmbedder" else getattr(transformers, AUTO[task])  # AutoModel would add a decoder
+    kind = type(theirs) if task == "TextEmbedder" else getattr(transformers, AUTO[task])  # AutoModel adds a decoder
     back = kind.from_pretrained(tmp_path).eval()
     assert type(back) is type(theirs)
     expected, found = theirs.state_dict(), back.state_dict()
@@ -133,7 +133,8 @@ def test_keys_of_a_head(case, task, changes, tmp_path):
     ours = getattr(zoo, task).from_preset(tmp_path / "theirs")
     ids, seen = batch(theirs.config, task)
     expected = visible(outputs(theirs, task, ids, seen), task, seen)
-    assert relative_error(visible(run(ours, {"token_ids": ids, "padding_mask": seen}), task, seen), expected) < TOLERANCE
+    found = visible(run(ours, {"token_ids": ids, "padding_mask": seen}), task, seen)
+    assert relative_error(found, expected) < TOLERANCE
     ours.save_to_preset(tmp_path / "ours")
     said = json.loads((tmp_path / "ours" / "config.json").read_text())
     assert {key: said[key] for key in changes} == changes
@@ -184,7 +185,8 @@ def test_a_vocabulary_head_gives_modernbert_its_dense_layer(tmp_path):
     theirs.save_pretrained(tmp_path)
     with pytest.warns(UserWarning, match="no weights for head/out/kernel, head/out/bias:"):
         ours = zoo.TextClassifier.from_preset(tmp_path, num_classes=2)
-    np.testing.assert_array_equal(weights(ours)["head/dense/kernel"].numpy(), theirs.head.dense.weight.detach().numpy().T)
+    dense = theirs.head.dense.weight.detach().numpy().T
+    np.testing.assert_array_equal(weights(ours)["head/dense/kernel"].numpy(), dense)
 
 
 @pytest.mark.parametrize(("key", "value", "message"), [

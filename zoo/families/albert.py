@@ -55,7 +55,7 @@ FAMILY = Family(
     prefix="albert",
     ignore=(r"pooler\.", r"^predictions\.bias$"),
     presets={
-        "albert_base_v2": ("albert/albert-base-v2", "12M"),
-        "albert_large_v2": ("albert/albert-large-v2", "18M"),
+        "albert_base_v2": ("albert/albert-base-v2", "11M", "apache-2.0"),
+        "albert_large_v2": ("albert/albert-large-v2", "17M", "apache-2.0"),
     },
 )

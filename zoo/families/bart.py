@@ -102,8 +102,8 @@ FAMILY = Family(
     ignore=IGNORE,
     optional=("head/bias",),
     presets={
-        "bart_base": ("facebook/bart-base", "139M"),
-        "bart_large": ("facebook/bart-large", "406M"),
-        "bart_large_cnn": ("facebook/bart-large-cnn", "406M"),
+        "bart_base": ("facebook/bart-base", "139M", "apache-2.0"),
+        "bart_large": ("facebook/bart-large", "406M", "apache-2.0"),
+        "bart_large_cnn": ("facebook/bart-large-cnn", "406M", "mit"),
     },
 )

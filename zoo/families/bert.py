@@ -106,10 +106,12 @@ FAMILY = Family(
     prefix="bert",
     ignore=(r"pooler\.", r"^cls\.predictions\.bias$"),
     presets={
-        "bert_base_uncased": ("google-bert/bert-base-uncased", "110M"),
-        "bert_base_cased": ("google-bert/bert-base-cased", "108M"),
-        "bert_large_uncased": ("google-bert/bert-large-uncased", "335M"),
-        "bert_base_multilingual_cased": ("google-bert/bert-base-multilingual-cased", "178M"),
-        "bert_base_chinese": ("google-bert/bert-base-chinese", "102M"),
+        "bert_base_uncased": ("google-bert/bert-base-uncased", "110M", "apache-2.0"),
+        "bert_base_cased": ("google-bert/bert-base-cased", "108M", "apache-2.0"),
+        "bert_large_uncased": ("google-bert/bert-large-uncased", "335M", "apache-2.0"),
+        "bert_base_multilingual_cased": ("google-bert/bert-base-multilingual-cased", "178M", "apache-2.0"),
+        "bert_base_chinese": ("google-bert/bert-base-chinese", "102M", "apache-2.0"),
+        "chinese_roberta_wwm_ext": ("hfl/chinese-roberta-wwm-ext", "102M", "apache-2.0"),
+        "all_minilm_l6_v2": ("sentence-transformers/all-MiniLM-L6-v2", "23M", "apache-2.0"),
     },
 )

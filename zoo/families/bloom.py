@@ -56,9 +56,9 @@ FAMILY = Family(
     heads=lambda config: heads(config, "classifier"),
     prefix="transformer",
     presets={
-        "bloom_560m": ("bigscience/bloom-560m", "559M"),
-        "bloom_1b7": ("bigscience/bloom-1b7", "1.7B"),
-        "bloom_7b1": ("bigscience/bloom-7b1", "7.1B"),
-        "bloomz_560m": ("bigscience/bloomz-560m", "559M"),
+        "bloom_560m": ("bigscience/bloom-560m", "559M", "bigscience-bloom-rail-1.0"),
+        "bloom_1b7": ("bigscience/bloom-1b7", "1.7B", "bigscience-bloom-rail-1.0"),
+        "bloom_7b1": ("bigscience/bloom-7b1", "7.1B", "bigscience-bloom-rail-1.0"),
+        "bloomz_560m": ("bigscience/bloomz-560m", "559M", "bigscience-bloom-rail-1.0"),
     },
 )  # fmt: skip

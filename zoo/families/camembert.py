@@ -20,5 +20,5 @@ FAMILY = Family(
     heads=roberta.heads,
     prefix="roberta",
     ignore=(r"pooler\.", r"^lm_head\.bias$"),
-    presets={"camembert_base": ("almanach/camembert-base", "111M")},
+    presets={"camembert_base": ("almanach/camembert-base", "111M", "mit")},
 )

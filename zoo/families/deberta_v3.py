@@ -5,7 +5,7 @@ import dataclasses
 from zoo.families.bert import DEFAULTS, KEYS, encoder, follow_dropout, head, heads
 from zoo.families.family import Family
 from zoo.families.rows import embeddings, linear, linears, norm
-from zoo.weights import same
+from zoo.weights import same, unfolded
 
 _BOTH = {"c2p", "p2c"}
 _COMPUTED = {"share_att_key": True, "norm_rel_ebd": "layer_norm"}  # with relative_attention
@@ -25,7 +25,7 @@ def _read(hf):
     kinds = {kind.strip() for kind in (kinds.lower().split("|") if isinstance(kinds, str) else kinds)} - {""}
     relative, buckets = bool(hf.get("relative_attention")), hf.get("position_buckets", -1)
     if kinds != (_BOTH if relative else set()):
-        raise ValueError(f"pos_att_type={hf.get('pos_att_type')!r} is not supported, only c2p|p2c with relative_attention.")
+        raise ValueError(f"pos_att_type={hf.get('pos_att_type')!r}: only c2p|p2c with relative_attention is supported.")
     fields = {"relative": "disentangled" if relative else None,
               "position": "learned" if hf.get("position_biased_input", True) else None}  # fmt: skip
     if relative:
@@ -37,6 +37,10 @@ def _read(hf):
         fields["relative_buckets"] = buckets
         if hf.get("max_relative_positions", -1) > 0:
             fields["relative_distance"] = hf["max_relative_positions"]
+    if hf.get("conv_kernel_size"):
+        fields["convolution"] = hf["conv_kernel_size"]
+        if hf.get("conv_act", "tanh") != hf.get("hidden_act", "gelu") or hf.get("conv_groups", 1) != 1:
+            raise ValueError("conv_act is not supported for deberta_v3, only that of hidden_act, and no conv_groups.")
     if hf.get("embedding_size", hf.get("hidden_size")) != hf.get("hidden_size"):
         raise ValueError(f"embedding_size={hf['embedding_size']} is not supported for deberta_v3, only hidden_size.")
     return fields
@@ -44,6 +48,7 @@ def _read(hf):
 
 def _write(config):
     shared = {"position_biased_input": config.position == "learned", "relative_attention": False, "legacy": True}
+    shared["conv_kernel_size"] = config.convolution or 0
     if config.relative != "disentangled":
         return shared
     far = -1 if config.relative_distance == config.max_sequence_length else config.relative_distance
@@ -70,6 +75,9 @@ def _table(config):
     if config.relative == "disentangled":
         rows["encoder/distance/embeddings"] = ("deberta.encoder.rel_embeddings.weight", same)
         rows |= norm("encoder/distance/norm", "deberta.encoder.LayerNorm")
+    if config.convolution:
+        rows |= linear("encoder/block_{}/convolution/dense", "deberta.encoder.conv.conv", move=unfolded)
+        rows |= norm("encoder/block_{}/convolution/norm", "deberta.encoder.conv.LayerNorm")
     if config.position is None:
         del rows["encoder/position/embeddings"]
     return rows
@@ -95,11 +103,10 @@ FAMILY = Family(
         "MultipleChoice": "DebertaV2ForMultipleChoice",
         "Backbone": "DebertaV2Model",
     },
-    keys=KEYS,
+    keys={**KEYS, "conv_act": "activation"},
     defaults={**DEFAULTS, "norm_epsilon": 1e-7, "num_token_types": 0, "position": None, "relative": "disentangled",
               "relative_buckets": 256, "max_sequence_length": 512},
     derived=_derived,
-    fixed={"conv_kernel_size": (0,)},
     absent={"pad_token_id": 0},
     extra_read=_read,
     extra_write=_write,
@@ -108,10 +115,10 @@ FAMILY = Family(
     prefix="deberta",
     ignore=(r"pooler\.", r"position_embeddings", r"^mask_predictions\."),
     presets={
-        "deberta_v3_xsmall": ("microsoft/deberta-v3-xsmall", "71M"),
-        "deberta_v3_small": ("microsoft/deberta-v3-small", "141M"),
-        "deberta_v3_base": ("microsoft/deberta-v3-base", "184M"),
-        "deberta_v3_large": ("microsoft/deberta-v3-large", "434M"),
-        "mdeberta_v3_base": ("microsoft/mdeberta-v3-base", "279M"),
+        "deberta_v3_xsmall": ("microsoft/deberta-v3-xsmall", "71M", "mit"),
+        "deberta_v3_small": ("microsoft/deberta-v3-small", "141M", "mit"),
+        "deberta_v3_base": ("microsoft/deberta-v3-base", "184M", "mit"),
+        "deberta_v3_large": ("microsoft/deberta-v3-large", "434M", "mit"),
+        "mdeberta_v3_base": ("microsoft/mdeberta-v3-base", "278M", "mit"),
     },
 )  # fmt: skip

@@ -68,7 +68,7 @@ FAMILY = Family(
     heads=_heads,
     prefix="distilbert",
     presets={
-        "distilbert_base_uncased": ("distilbert/distilbert-base-uncased", "66M"),
-        "distilbert_base_cased": ("distilbert/distilbert-base-cased", "65M"),
+        "distilbert_base_uncased": ("distilbert/distilbert-base-uncased", "67M", "apache-2.0"),
+        "distilbert_base_cased": ("distilbert/distilbert-base-cased", "66M", "apache-2.0"),
     },
 )

@@ -1,7 +1,7 @@
 """ELECTRA (Clark et al. 2020): BERT's encoder with narrow embeddings; generator and discriminator."""
 
-from zoo.families.bert import DEFAULTS, FIXED, KEYS, encoder, follow_dropout
 from zoo.families import roberta
+from zoo.families.bert import DEFAULTS, FIXED, KEYS, encoder, follow_dropout
 from zoo.families.family import Family
 from zoo.families.heads import HeadSpec
 from zoo.families.rows import embeddings, linear, norm, untied_head
@@ -29,7 +29,8 @@ def _heads(config):
                        keys={"summary_last_dropout": "dropout"}, fixed=_SUMMARY)  # fmt: skip
     discriminator = HeadSpec(dense="discriminator_predictions.dense", activation="gelu",
                              out="discriminator_predictions.dense_prediction")  # fmt: skip
-    return {**roberta.heads(config, activation="gelu"), "MultipleChoice": summary, "ReplacedTokenDetector": discriminator}
+    found = roberta.heads(config, activation="gelu")
+    return {**found, "MultipleChoice": summary, "ReplacedTokenDetector": discriminator}
 
 
 FAMILY = Family(
@@ -54,8 +55,8 @@ FAMILY = Family(
     heads=_heads,
     prefix="electra",
     presets={
-        "electra_small_discriminator": ("google/electra-small-discriminator", "14M"),
-        "electra_base_discriminator": ("google/electra-base-discriminator", "109M"),
-        "electra_small_generator": ("google/electra-small-generator", "14M"),
+        "electra_small_discriminator": ("google/electra-small-discriminator", "14M", "apache-2.0"),
+        "electra_base_discriminator": ("google/electra-base-discriminator", "109M", "apache-2.0"),
+        "electra_small_generator": ("google/electra-small-generator", "14M", "apache-2.0"),
     },
 )

@@ -89,8 +89,8 @@ FAMILY = Family(
     heads=lambda config: heads(config, "classifier"),
     prefix="transformer",
     presets={
-        "falcon_rw_1b": ("tiiuae/falcon-rw-1b", "1.3B"),
-        "falcon_7b": ("tiiuae/falcon-7b", "7.2B"),
-        "falcon_40b": ("tiiuae/falcon-40b", "41.8B"),
+        "falcon_rw_1b": ("tiiuae/falcon-rw-1b", "1.3B", "apache-2.0"),
+        "falcon_7b": ("tiiuae/falcon-7b", "7.2B", "apache-2.0"),
+        "falcon_40b": ("tiiuae/falcon-40b", "41.8B", "apache-2.0"),
     },
 )  # fmt: skip

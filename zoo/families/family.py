@@ -50,7 +50,7 @@ class Family:
         prefix: what their names begin with when a model has a head.
         ignore: patterns of their tensors that hold nothing of ours, beside those that no family needs.
         optional: variables that stay at their initial zeros where a checkpoint lacks them.
-        presets: short name -> (repository, number of parameters).
+        presets: short name -> (repository, number of parameters, licence as the Hub names it).
     """
 
     name: str

@@ -38,5 +38,5 @@ FAMILY = Family(
     table=table,
     heads=heads,
     prefix="model",
-    presets={"gemma_2b": ("google/gemma-2b", "2.5B"), "gemma_7b": ("google/gemma-7b", "8.5B")},
+    presets={"gemma_2b": ("google/gemma-2b", "2.5B", "gemma"), "gemma_7b": ("google/gemma-7b", "8.5B", "gemma")},
 )

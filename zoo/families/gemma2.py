@@ -58,5 +58,5 @@ FAMILY = Family(
     table=table,
     heads=heads,
     prefix="model",
-    presets={"gemma2_2b": ("google/gemma-2-2b", "2.6B"), "gemma2_9b": ("google/gemma-2-9b", "9.2B")},
+    presets={"gemma2_2b": ("google/gemma-2-2b", "2.6B", "gemma"), "gemma2_9b": ("google/gemma-2-9b", "9.2B", "gemma")},
 )  # fmt: skip

@@ -66,5 +66,8 @@ FAMILY = Family(
     table=_table,
     heads=heads,
     prefix="model",
-    presets={"gemma3_270m": ("google/gemma-3-270m", "268M"), "gemma3_1b": ("google/gemma-3-1b-pt", "1.0B")},
+    presets={
+        "gemma3_270m": ("google/gemma-3-270m", "268M", "gemma"),
+        "gemma3_1b": ("google/gemma-3-1b-pt", "1.0B", "gemma"),
+    },
 )  # fmt: skip

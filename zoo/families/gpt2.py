@@ -63,10 +63,10 @@ FAMILY = Family(
     prefix="transformer",
     ignore=(r"\.attn\.(masked_)?bias$",),
     presets={
-        "gpt2": ("openai-community/gpt2", "124M"),
-        "gpt2_medium": ("openai-community/gpt2-medium", "355M"),
-        "gpt2_large": ("openai-community/gpt2-large", "774M"),
-        "gpt2_xl": ("openai-community/gpt2-xl", "1.6B"),
-        "distilgpt2": ("distilbert/distilgpt2", "82M"),
+        "gpt2": ("openai-community/gpt2", "124M", "mit"),
+        "gpt2_medium": ("openai-community/gpt2-medium", "355M", "mit"),
+        "gpt2_large": ("openai-community/gpt2-large", "774M", "mit"),
+        "gpt2_xl": ("openai-community/gpt2-xl", "1.6B", "mit"),
+        "distilgpt2": ("distilbert/distilgpt2", "82M", "apache-2.0"),
     },
 )  # fmt: skip

@@ -67,9 +67,9 @@ FAMILY = Family(
     prefix="gpt_neox",
     ignore=(r"\.attention\.(masked_)?bias$",),
     presets={
-        "pythia_70m": ("EleutherAI/pythia-70m", "70M"),
-        "pythia_160m": ("EleutherAI/pythia-160m", "162M"),
-        "pythia_410m": ("EleutherAI/pythia-410m", "405M"),
-        "pythia_1b": ("EleutherAI/pythia-1b", "1.0B"),
+        "pythia_70m": ("EleutherAI/pythia-70m", "70M", "apache-2.0"),
+        "pythia_160m": ("EleutherAI/pythia-160m", "162M", "apache-2.0"),
+        "pythia_410m": ("EleutherAI/pythia-410m", "405M", "apache-2.0"),
+        "pythia_1b": ("EleutherAI/pythia-1b", "1.0B", "apache-2.0"),
     },
 )  # fmt: skip

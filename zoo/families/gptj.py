@@ -66,5 +66,5 @@ FAMILY = Family(
     heads=heads,
     prefix="transformer",
     ignore=(r"\.attn\.(masked_)?bias$",),
-    presets={"gptj_6b": ("EleutherAI/gpt-j-6b", "6.1B")},
+    presets={"gptj_6b": ("EleutherAI/gpt-j-6b", "6.1B", "apache-2.0")},
 )  # fmt: skip

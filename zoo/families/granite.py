@@ -30,7 +30,7 @@ FAMILY = Family(
     table=table,
     prefix="model",
     presets={
-        "granite_3_2b": ("ibm-granite/granite-3.1-2b-base", "2.5B"),
-        "granite_3_8b": ("ibm-granite/granite-3.1-8b-base", "8.2B"),
+        "granite_3_2b": ("ibm-granite/granite-3.1-2b-base", "2.5B", "apache-2.0"),
+        "granite_3_8b": ("ibm-granite/granite-3.1-8b-base", "8.2B", "apache-2.0"),
     },
 )  # fmt: skip

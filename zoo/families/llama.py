@@ -78,9 +78,10 @@ FAMILY = Family(
     heads=heads,
     prefix="model",
     presets={
-        "llama3_2_1b": ("meta-llama/Llama-3.2-1B", "1.2B"),
-        "llama3_1_8b": ("meta-llama/Llama-3.1-8B", "8.0B"),
-        "tinyllama_1_1b": ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "1.1B"),
-        "smollm2_135m": ("HuggingFaceTB/SmolLM2-135M", "135M"),
+        "llama2_7b": ("meta-llama/Llama-2-7b-hf", "6.7B", "llama2"),
+        "llama3_2_1b": ("meta-llama/Llama-3.2-1B", "1.2B", "llama3.2"),
+        "llama3_1_8b": ("meta-llama/Llama-3.1-8B", "8.0B", "llama3.1"),
+        "tinyllama_1_1b": ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "1.1B", "apache-2.0"),
+        "smollm2_135m": ("HuggingFaceTB/SmolLM2-135M", "135M", "apache-2.0"),
     },
 )

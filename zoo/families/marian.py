@@ -33,7 +33,7 @@ FAMILY = Family(
     ignore=(*bart.IGNORE, TABLES),
     optional=("head/bias",),
     presets={
-        "opus_mt_en_de": ("Helsinki-NLP/opus-mt-en-de", "74M"),
-        "opus_mt_en_fr": ("Helsinki-NLP/opus-mt-en-fr", "75M"),
+        "opus_mt_en_de": ("Helsinki-NLP/opus-mt-en-de", "74M", "cc-by-4.0"),
+        "opus_mt_en_fr": ("Helsinki-NLP/opus-mt-en-fr", "75M", "apache-2.0"),
     },
 )

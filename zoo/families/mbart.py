@@ -26,7 +26,7 @@ FAMILY = Family(
     ignore=bart.IGNORE,
     optional=("head/bias",),
     presets={
-        "mbart_large_50": ("facebook/mbart-large-50", "611M"),
-        "mbart_large_cc25": ("facebook/mbart-large-cc25", "611M"),
+        "mbart_large_50": ("facebook/mbart-large-50", "611M", "mit"),
+        "mbart_large_cc25": ("facebook/mbart-large-cc25", "611M", "not stated"),
     },
 )

@@ -18,7 +18,7 @@ FAMILY = Family(
     heads=lambda config: heads(config, prefix=None),  # unlike its relatives'
     prefix="model",
     presets={
-        "mistral_7b": ("mistralai/Mistral-7B-v0.1", "7.2B"),
-        "mistral_7b_instruct": ("mistralai/Mistral-7B-Instruct-v0.3", "7.2B"),
+        "mistral_7b": ("mistralai/Mistral-7B-v0.1", "7.2B", "apache-2.0"),
+        "mistral_7b_instruct": ("mistralai/Mistral-7B-Instruct-v0.3", "7.2B", "apache-2.0"),
     },
 )

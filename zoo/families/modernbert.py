@@ -102,7 +102,7 @@ FAMILY = Family(
     heads=_heads,
     prefix="model",
     presets={
-        "modernbert_base": ("answerdotai/ModernBERT-base", "149M"),
-        "modernbert_large": ("answerdotai/ModernBERT-large", "395M"),
+        "modernbert_base": ("answerdotai/ModernBERT-base", "150M", "apache-2.0"),
+        "modernbert_large": ("answerdotai/ModernBERT-large", "396M", "apache-2.0"),
     },
 )  # fmt: skip

@@ -43,7 +43,7 @@ FAMILY = Family(
     prefix="mpnet",
     ignore=(r"pooler\.", r"^lm_head\.bias$"),
     presets={
-        "mpnet_base": ("microsoft/mpnet-base", "109M"),
-        "all_mpnet_base_v2": ("sentence-transformers/all-mpnet-base-v2", "109M"),
+        "mpnet_base": ("microsoft/mpnet-base", "110M", "not stated"),
+        "all_mpnet_base_v2": ("sentence-transformers/all-mpnet-base-v2", "109M", "apache-2.0"),
     },
 )

@@ -29,5 +29,8 @@ FAMILY = Family(
     heads=t5.heads,
     prefix="transformer",
     ignore=t5.IGNORE,
-    presets={"mt5_small": ("google/mt5-small", "300M"), "mt5_base": ("google/mt5-base", "582M")},
+    presets={
+        "mt5_small": ("google/mt5-small", "300M", "apache-2.0"),
+        "mt5_base": ("google/mt5-base", "582M", "apache-2.0"),
+    },
 )

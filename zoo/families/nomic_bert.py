@@ -66,5 +66,5 @@ FAMILY = Family(
     heads=lambda config: heads(config, "nomic_bert"),
     prefix="nomic_bert",
     ignore=(r"pooler\.", r"^cls\.predictions\.bias$"),
-    presets={"nomic_embed_text_v1_5": ("nomic-ai/nomic-embed-text-v1.5", "137M")},
+    presets={"nomic_embed_text_v1_5": ("nomic-ai/nomic-embed-text-v1.5", "137M", "apache-2.0")},
 )  # fmt: skip

@@ -32,8 +32,8 @@ FAMILY = Family(
     heads=heads,
     prefix="model",
     presets={
-        "olmo2_1b": ("allenai/OLMo-2-0425-1B", "1.5B"),
-        "olmo2_7b": ("allenai/OLMo-2-1124-7B", "7.3B"),
-        "olmo2_13b": ("allenai/OLMo-2-1124-13B", "13.7B"),
+        "olmo2_1b": ("allenai/OLMo-2-0425-1B", "1.5B", "apache-2.0"),
+        "olmo2_7b": ("allenai/OLMo-2-1124-7B", "7.3B", "apache-2.0"),
+        "olmo2_13b": ("allenai/OLMo-2-1124-13B", "13.7B", "apache-2.0"),
     },
 )

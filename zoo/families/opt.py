@@ -74,10 +74,10 @@ FAMILY = Family(
     heads=lambda config: heads(config, prefix="model"),
     prefix="model",
     presets={
-        "opt_125m": ("facebook/opt-125m", "125M"),
-        "opt_350m": ("facebook/opt-350m", "331M"),
-        "opt_1_3b": ("facebook/opt-1.3b", "1.3B"),
-        "opt_2_7b": ("facebook/opt-2.7b", "2.7B"),
-        "opt_6_7b": ("facebook/opt-6.7b", "6.7B"),
+        "opt_125m": ("facebook/opt-125m", "125M", "other"),
+        "opt_350m": ("facebook/opt-350m", "331M", "other"),
+        "opt_1_3b": ("facebook/opt-1.3b", "1.3B", "other"),
+        "opt_2_7b": ("facebook/opt-2.7b", "2.7B", "other"),
+        "opt_6_7b": ("facebook/opt-6.7b", "6.7B", "other"),
     },
 )  # fmt: skip

@@ -23,7 +23,7 @@ FAMILY = Family(
     ignore=(*bart.IGNORE, TABLES),
     optional=("head/bias",),
     presets={
-        "pegasus_xsum": ("google/pegasus-xsum", "568M"),
-        "pegasus_cnn_dailymail": ("google/pegasus-cnn_dailymail", "568M"),
+        "pegasus_xsum": ("google/pegasus-xsum", "569M", "not stated"),
+        "pegasus_cnn_dailymail": ("google/pegasus-cnn_dailymail", "569M", "not stated"),
     },
 )

@@ -44,5 +44,5 @@ FAMILY = Family(
     table=_table,
     heads=heads,
     prefix="model",
-    presets={"phi_1_5": ("microsoft/phi-1_5", "1.4B"), "phi_2": ("microsoft/phi-2", "2.8B")},
+    presets={"phi_1_5": ("microsoft/phi-1_5", "1.4B", "mit"), "phi_2": ("microsoft/phi-2", "2.8B", "mit")},
 )  # fmt: skip

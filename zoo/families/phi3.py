@@ -34,5 +34,5 @@ FAMILY = Family(
     table=_table,
     heads=heads,
     prefix="model",
-    presets={"phi3_mini_4k": ("microsoft/Phi-3-mini-4k-instruct", "3.8B")},
+    presets={"phi3_mini_4k": ("microsoft/Phi-3-mini-4k-instruct", "3.8B", "mit")},
 )

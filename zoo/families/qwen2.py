@@ -35,8 +35,8 @@ FAMILY = Family(
     heads=heads,
     prefix="model",
     presets={
-        "qwen2_5_0_5b": ("Qwen/Qwen2.5-0.5B", "494M"),
-        "qwen2_5_1_5b": ("Qwen/Qwen2.5-1.5B", "1.5B"),
-        "qwen2_5_7b": ("Qwen/Qwen2.5-7B", "7.6B"),
+        "qwen2_5_0_5b": ("Qwen/Qwen2.5-0.5B", "494M", "apache-2.0"),
+        "qwen2_5_1_5b": ("Qwen/Qwen2.5-1.5B", "1.5B", "apache-2.0"),
+        "qwen2_5_7b": ("Qwen/Qwen2.5-7B", "7.6B", "apache-2.0"),
     },
 )

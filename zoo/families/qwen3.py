@@ -31,8 +31,8 @@ FAMILY = Family(
     heads=heads,
     prefix="model",
     presets={
-        "qwen3_0_6b": ("Qwen/Qwen3-0.6B", "596M"),
-        "qwen3_1_7b": ("Qwen/Qwen3-1.7B", "1.7B"),
-        "qwen3_8b": ("Qwen/Qwen3-8B", "8.2B"),
+        "qwen3_0_6b": ("Qwen/Qwen3-0.6B", "596M", "apache-2.0"),
+        "qwen3_1_7b": ("Qwen/Qwen3-1.7B", "1.7B", "apache-2.0"),
+        "qwen3_8b": ("Qwen/Qwen3-8B", "8.2B", "apache-2.0"),
     },
 )

@@ -75,8 +75,8 @@ FAMILY = Family(
     prefix="roberta",
     ignore=(r"pooler\.", r"^lm_head\.bias$"),
     presets={
-        "roberta_base": ("FacebookAI/roberta-base", "125M"),
-        "roberta_large": ("FacebookAI/roberta-large", "355M"),
-        "distilroberta_base": ("distilbert/distilroberta-base", "82M"),
+        "roberta_base": ("FacebookAI/roberta-base", "125M", "mit"),
+        "roberta_large": ("FacebookAI/roberta-large", "355M", "mit"),
+        "distilroberta_base": ("distilbert/distilroberta-base", "82M", "apache-2.0"),
     },
 )

@@ -34,5 +34,5 @@ FAMILY = Family(
     table=table,
     heads=heads,
     prefix="model",
-    presets={"smollm3_3b": ("HuggingFaceTB/SmolLM3-3B", "3.1B")},
+    presets={"smollm3_3b": ("HuggingFaceTB/SmolLM3-3B", "3.1B", "apache-2.0")},
 )  # fmt: skip

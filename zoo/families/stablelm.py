@@ -49,8 +49,8 @@ FAMILY = Family(
     heads=heads,
     prefix="model",
     presets={
-        "stablelm_3b": ("stabilityai/stablelm-3b-4e1t", "2.8B"),
-        "stablelm_2_1_6b": ("stabilityai/stablelm-2-1_6b", "1.6B"),
-        "stablelm_2_12b": ("stabilityai/stablelm-2-12b", "12.1B"),
+        "stablelm_3b": ("stabilityai/stablelm-3b-4e1t", "2.8B", "cc-by-sa-4.0"),
+        "stablelm_2_1_6b": ("stabilityai/stablelm-2-1_6b", "1.6B", "other"),
+        "stablelm_2_12b": ("stabilityai/stablelm-2-12b", "12.1B", "other"),
     },
 )  # fmt: skip

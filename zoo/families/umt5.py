@@ -31,5 +31,8 @@ FAMILY = Family(
     heads=t5.heads,
     prefix="transformer",
     ignore=t5.IGNORE,
-    presets={"umt5_small": ("google/umt5-small", "307M"), "umt5_base": ("google/umt5-base", "592M")},
+    presets={
+        "umt5_small": ("google/umt5-small", "307M", "apache-2.0"),
+        "umt5_base": ("google/umt5-base", "592M", "apache-2.0"),
+    },
 )

@@ -33,7 +33,7 @@ FAMILY = Family(
     prefix="roberta",
     ignore=(r"pooler\.", r"^lm_head\.bias$"),
     presets={
-        "xlm_roberta_base": ("FacebookAI/xlm-roberta-base", "278M"),
-        "xlm_roberta_large": ("FacebookAI/xlm-roberta-large", "560M"),
+        "xlm_roberta_base": ("FacebookAI/xlm-roberta-base", "278M", "mit"),
+        "xlm_roberta_large": ("FacebookAI/xlm-roberta-large", "560M", "mit"),
     },
 )

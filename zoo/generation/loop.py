@@ -1,7 +1,8 @@
 """The decode loop: prefill the prompts, then one token a row at a time, each row from its own position.
 
 Prompts of different length share slots by padding on the left, so every row writes the same slot of the cache at each
-step, in place. Lengths are rounded up to buckets, so a new prompt length rarely compiles again. It knows tokens, not text.
+step, in place. Lengths are rounded up to buckets, so a new prompt length rarely compiles again. It knows tokens, not
+text.
 """
 
 import numpy as np

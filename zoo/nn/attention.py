@@ -1,8 +1,8 @@
 """Attention: many heads over one memory, with whatever mask, bias and cache it is given.
 
 `attend` chooses between a backend's fused operation and plain einsums; `Attention` owns the four projections. Neither
-knows how masks and biases come about. Letters: b batch, t time, s memory, n heads, k key/value heads, g = n // k, h head
-width, d hidden width.
+knows how masks and biases come about. Letters: b batch, t time, s memory, n heads, k key/value heads, g = n // k,
+h head width, d hidden width.
 """
 
 from functools import partial
@@ -44,7 +44,7 @@ def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, dro
     if softcap is not None:
         scores = ops.tanh(scores / softcap) * softcap
     if bias is not None:
-        bias = ops.reshape(bias, (bias.shape[0], heads, n // heads, *ops.shape(bias)[2:]))
+        bias = ops.reshape(bias, (ops.shape(bias)[0], heads, n // heads, *ops.shape(bias)[2:]))
         scores = scores + ops.cast(bias, "float32")
     seen = _join(mask, causal, t, s)
     if seen is not None:
@@ -90,19 +90,16 @@ class Attention(keras.layers.Layer):
         self.config, self.branches = config, branches
 
     def build(self, shape):
-        config, d = self.config, shape[-1]
+        config, d, inner = self.config, shape[-1], self.heads * self.width
+        make = partial(dense, config, policy=self.dtype_policy)
         # T5 folds the scale of the scores into the initial queries.
         q_fan = d if config.attention_scale is None else d * self.width
-        self.query = self._dense("query", d, self.heads * self.width, config.qkv_bias, q_fan)
-        self.key = self._dense("key", d, self.groups * self.width, config.qkv_bias, d)
-        self.value = self._dense("value", d, self.groups * self.width, config.qkv_bias, d)
-        inner = self.heads * self.width
-        self.out = self._dense("out", inner, d, config.out_bias, inner, self.branches)
+        self.query = make("query", d, inner, config.qkv_bias, fan_in=q_fan)
+        self.key = make("key", d, self.groups * self.width, config.qkv_bias)
+        self.value = make("value", d, self.groups * self.width, config.qkv_bias)
+        self.out = make("out", inner, d, config.out_bias, branches=self.branches)
         self.query_norm = qk_norm(config, self.heads, self.width, "query_norm", self.dtype_policy)
         self.key_norm = qk_norm(config, self.groups, self.width, "key_norm", self.dtype_policy)
-
-    def _dense(self, name, inputs, units, bias, fan_in, branches=0):
-        return dense(self.config, name, inputs, units, bias, self.dtype_policy, fan_in, branches)
 
     def _heads(self, y, norm=None):
         """(…, n h) to (…, n, h), normalised."""
@@ -116,11 +113,11 @@ class Attention(keras.layers.Layer):
 
     def call(self, x, memory=None, seen=None, bias=None, distances=None, rotary=None, cache=None, causal=False,
              index=None, seeds=None):  # fmt: skip
-        """Attends (b, t, d) over itself, over `memory` (b, s, d), or over a `cache` of keys and values (b, slots, k, h).
+        """Attends (b, t, d) over itself, over `memory` (b, s, d), or over a `cache` of keys, values (b, slots, k, h).
 
-        `seen` is the mask of `attend` (Keras takes an argument called mask for its own). A self-attention cache is written
-        from slot `index` on and returned beside the output; a cross-attention's holds for good. `distances` (2 t, d) are
-        DeBERTa's. `seeds` turn dropout on.
+        `seen` is the mask of `attend` (Keras takes an argument called mask for its own). A self-attention cache is
+        written from slot `index` on and returned beside the output; a cross-attention's holds for good. `distances`
+        (2 t, d) are DeBERTa's. `seeds` turn dropout on.
         """
         q = self._heads(self.query(x), self.query_norm)
         if rotary is not None:

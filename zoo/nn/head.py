@@ -21,7 +21,7 @@ class Head(keras.layers.Layer):
             self.norm = Norm(config, name="norm", dtype=policy)
             self.norm.build((None, width))
         elif config.tie_embeddings and shape[-1] != width:
-            raise ValueError(f"Embeddings of width {width} decode no states of width {shape[-1]}: set head_transform=True.")
+            raise ValueError(f"Embeddings of width {width} decode no states of width {shape[-1]}: use head_transform.")
         if not config.tie_embeddings:
             inputs = width if config.head_transform else shape[-1]
             init = initializer(config, fan_in=1)

@@ -27,8 +27,8 @@ def activation(config):
 def initializer(config, fan_in, branches=0):
     """The initial distribution of a matrix.
 
-    "normal" is BERT's (stddev 0.02); "scaled" is GPT-2's, where the outputs of the model's residual `branches` shrink by
-    the square root of their number (Radford et al. 2019, section 2.3); "fan_in" is T5's (variance 1 / fan_in, Mesh
+    "normal" is BERT's (stddev 0.02); "scaled" is GPT-2's, where the outputs of the model's residual `branches` shrink
+    by the square root of their number (Radford et al. 2019, section 2.3); "fan_in" is T5's (variance 1 / fan_in, Mesh
     TensorFlow).
     """
     if backend.is_uninitialised():

@@ -23,7 +23,7 @@ def restart_positions(segment_ids):
 def rotary_angles(positions, width, theta, scaling=None, slots=None):
     """Cosines and sines (b, t, 1, width / 2) of rotary embeddings (Su et al. 2021) at (b, t) positions.
 
-    `scaling` stretches them to longer texts, those of a cache of `slots` tokens or of the positions: `variants.scaling`.
+    `scaling` stretches them to longer texts, that of a cache of `slots` tokens or of the positions: `variants.scaling`.
     """
     frequency, factor = ops.exp(ops.arange(0, width, 2, dtype="float32") * (-math.log(theta) / width)), 1.0
     if scaling:

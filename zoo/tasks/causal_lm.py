@@ -11,8 +11,8 @@ from zoo.tasks.language_model import LanguageModel
 class CausalLM(Generation, LanguageModel):
     """A decoder with a vocabulary head (Radford et al. 2018).
 
-    Called on the batch dictionary; returns logits (b, t, vocabulary_size), float32. `fit`, `evaluate` and `predict` take
-    texts, or the dictionary; without labels these are the tokens moved by one, within each document.
+    Called on the batch dictionary; returns logits (b, t, vocabulary_size), float32. `fit`, `evaluate` and `predict`
+    take texts, or the dictionary; without labels these are the tokens moved by one, within each document.
 
     Args:
         backbone: a decoder `Backbone`.

@@ -5,7 +5,6 @@
 
 import dataclasses
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -247,7 +246,7 @@ class Classifier(Downstream):
 
 
 def _stored_labels(path, hf):
-    """The names of the labels in a config.json, in the order of their numbers; two unnamed ones where it says nothing."""
+    """The names of the labels in a config.json, in the order of their numbers; two unnamed ones where it has none."""
     names, count = hf.get("id2label"), hf.get("num_labels", 2)
     if names is None and type(count) is int and 0 < count < 1_000_000:
         return [f"LABEL_{i}" for i in range(count)]

@@ -12,8 +12,8 @@ from zoo.tasks.task import Task
 class LanguageModel(Task):
     """A task whose head predicts tokens.
 
-    `call` returns logits. Under `fit` and `evaluate` with the default loss it returns hidden states instead, and loss and
-    accuracy come from `zoo.losses.chunked_cross_entropy`; a loss or metrics of one's own see the logits.
+    `call` returns logits. Under `fit` and `evaluate` with the default loss it returns hidden states instead, and loss
+    and accuracy come from `zoo.losses.chunked_cross_entropy`; a loss or metrics of one's own see the logits.
     """
 
     _without_logits = _hides_logits = False

@@ -28,8 +28,8 @@ class MultipleChoice(Downstream):
     """A backbone with one score for each choice (Radford et al. 2018, section 3.3; Zellers et al. 2018).
 
     Called on the batch dictionary with arrays (b, n, t), a row for each of n choices; returns logits (b, n), float32.
-    `fit`, `evaluate` and `predict` take (contexts, choices), where choices holds a list of n texts for each context, and
-    labels (b,): the number of the right one.
+    `fit`, `evaluate` and `predict` take (contexts, choices), where choices holds a list of n texts for each context,
+    and labels (b,): the number of the right one.
 
     Args:
         backbone: an encoder or decoder `Backbone`.

@@ -13,9 +13,9 @@ class QuestionAnswerer(Downstream):
     section 4.2).
 
     Called on the batch dictionary; returns logits (b, 2, t), float32: of the start, and of the end. `fit` takes
-    (questions, contexts) with an answer each: its (start, end) in characters of the context, end excluded, or None where
-    the context has no answer. With the dictionary, labels are token positions (b, 2). An answer that is None or that was
-    cut off is at token 0.
+    (questions, contexts) with an answer each: its (start, end) in characters of the context, end excluded, or None
+    where the context has no answer. With the dictionary, labels are token positions (b, 2). An answer that is None or
+    that was cut off is at token 0.
 
     Args:
         backbone: a `Backbone` of any shape.
@@ -51,7 +51,7 @@ class QuestionAnswerer(Downstream):
     def prepare(self, x, y=None):
         """(questions, contexts) and spans of characters to (x, token positions, no weights)."""
         if not is_pair(x) or y is None:
-            raise ValueError("QuestionAnswerer takes (questions, contexts) with answers, or a dictionary with labels y.")
+            raise ValueError("QuestionAnswerer takes (questions, contexts) with answers, or a dictionary with labels.")
         if len(y) != len(x[1]):
             raise ValueError(f"{len(y)} answers do not go with {len(x[1])} contexts.")
         for i, (span, context) in enumerate(zip(y, x[1])):

@@ -12,6 +12,7 @@ _FLAGS = {"first": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "las
 _MODES = {"cls": "first", "mean": "mean", "max": "max", "lasttoken": "last"}
 _ACTIVATIONS = {"tanh": "torch.nn.modules.activation.Tanh", "relu": "torch.nn.modules.activation.ReLU",
                 "gelu": "torch.nn.modules.activation.GELU", "linear": "torch.nn.modules.linear.Identity"}  # fmt: skip
+_AFTER_POOLING = ([], ["Normalize"], ["Dense"], ["Dense", "Normalize"])
 _OTHERS = ("pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
 
 
@@ -29,9 +30,9 @@ def read(directory):
         return {}, None
     kinds = [(entry["type"].rsplit(".", 1)[-1], entry["path"]) for entry in _modules(directory / "modules.json")]
     order = [kind for kind, _ in kinds]
-    if order not in (["Transformer", "Pooling", *rest] for rest in ([], ["Normalize"], ["Dense"], ["Dense", "Normalize"])):
-        raise ValueError(f"{directory / 'modules.json'}: {', '.join(order)} is not supported, only Transformer, Pooling, "
-                         "Dense, Normalize, the last two as they like.")  # fmt: skip
+    if order[:2] != ["Transformer", "Pooling"] or order[2:] not in _AFTER_POOLING:
+        raise ValueError(f"{directory / 'modules.json'}: {', '.join(order)} is not supported, only Transformer and "
+                         "Pooling, with or without Dense and Normalize.")  # fmt: skip
     paths = {kind: directory / path for kind, path in kinds}
     if paths["Transformer"] != directory:
         raise ValueError(f"{directory / 'modules.json'}: the Transformer must be beside it, not in {kinds[0][1]!r}.")
@@ -116,9 +117,8 @@ def write_modules(directory, width, settings, dense=None):
     _write(directory / "modules.json", entries)
     _write(directory / "sentence_bert_config.json",
            {"max_seq_length": settings["max_length"], "do_lower_case": settings["lowercase"]})  # fmt: skip
-    prompt = settings["prompt"]
-    _write(directory / "config_sentence_transformers.json",
-           {"prompts": {"default": prompt} if prompt else {}, "default_prompt_name": "default" if prompt else None})  # fmt: skip
+    prompts, name = ({"default": settings["prompt"]}, "default") if settings["prompt"] else ({}, None)
+    _write(directory / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": name})
 
 
 def _write(file, content):

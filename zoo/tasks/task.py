@@ -79,8 +79,8 @@ class Task(LoadableTask, keras.Model):
         return super().__call__(inputs, **kwargs)
 
     def compile(self, optimizer="auto", loss="auto", *, weighted_metrics="auto", **kwargs):
-        """Keras's compile with defaults: AdamW at 5e-5 with no decay on biases and norms, the task's loss over the valid
-        labels alone, its metrics."""
+        """Keras's compile with defaults: AdamW at 5e-5 with no decay on biases and norms, the task's loss over the
+        valid labels alone, its metrics."""
         if optimizer == "auto":
             optimizer = keras.optimizers.AdamW(5e-5, weight_decay=0.01, name="adamw")
             optimizer.exclude_from_weight_decay(var_names=["bias", "scale"])
@@ -126,7 +126,7 @@ class Task(LoadableTask, keras.Model):
     def _check_precision(self):
         if self.dtype_policy.variable_dtype in ("bfloat16", "float16"):
             raise ValueError(
-                f"dtype={self.dtype_policy.name!r} keeps weights in half precision, where Adam's updates round to nothing: "
+                f"dtype={self.dtype_policy.name!r} keeps weights in half precision, whose updates round to nothing: "
                 "train with dtype='mixed_bfloat16'."
             )
 
@@ -159,7 +159,8 @@ class Task(LoadableTask, keras.Model):
         """Labels as the loss takes them, checked against the inputs they go with."""
         expected = next(x[key].shape for key in ("decoder_token_ids", "mask_positions", "token_ids") if key in x)
         if tuple(y.shape) != tuple(expected):
-            raise ValueError(f"Labels have shape {tuple(y.shape)}, but {type(self).__name__} predicts {tuple(expected)}.")
+            name = type(self).__name__
+            raise ValueError(f"Labels have shape {tuple(y.shape)}, but {name} predicts {tuple(expected)}.")
         size = self.config.vocabulary_size
         if isinstance(y, np.ndarray) and y.size and (y.min() < 0 or y.max() >= size):
             raise ValueError(

@@ -15,8 +15,8 @@ class TextClassifier(Classifier):
     """A backbone with the classification head of its family (Devlin et al. 2019, section 4.1).
 
     Called on the batch dictionary; returns logits (b, num_classes), float32. `fit`, `evaluate` and `predict` take
-    texts, a tuple of two lists (first and second texts), or the dictionary. Labels are whole numbers or names (b,); with
-    `multi_label_classification` 0/1 (b, num_classes) or a list of names a text; with `regression` numbers (b,) or
+    texts, a tuple of two lists (first and second texts), or the dictionary. Labels are whole numbers or names (b,);
+    with `multi_label_classification` 0/1 (b, num_classes) or a list of names a text; with `regression` numbers (b,) or
     (b, num_classes).
 
     Args:
@@ -54,7 +54,7 @@ class TextClassifier(Classifier):
         if self.problem_type not in PROBLEMS:
             raise ValueError(f"problem_type must be one of {PROBLEMS}, got {problem_type!r}.")
         if one and self.problem_type == "single_label_classification":
-            raise ValueError("One class leaves nothing to tell apart: give num_classes=2, or problem_type='regression'.")
+            raise ValueError("One class leaves nothing to tell apart: give num_classes=2 or problem_type='regression'.")
 
     def make_loss(self):
         reduction = {"reduction": "mean_with_sample_weight", "name": "loss"}

@@ -37,16 +37,16 @@ class CosineSimilarityError(keras.losses.Loss):
 class TextEmbedder(Downstream):
     """A backbone, pooling, and perhaps a dense layer and normalisation, as sentence-transformers stacks them.
 
-    Called on the batch dictionary; returns (b, d), float32; on arrays (b, n, t) it returns (b, n, d). `fit` takes two lists
-    of texts and a score in [-1, 1] for each pair, the cosine that their vectors should have.
+    Called on the batch dictionary; returns (b, d), float32; on arrays (b, n, t) it returns (b, n, d). `fit` takes two
+    lists of texts and a score in [-1, 1] for each pair, the cosine that their vectors should have.
 
     Args:
         backbone: an encoder or decoder `Backbone`; of an encoder-decoder, its encoder alone.
         tokenizer: a `Tokenizer`, for raw text.
         pooling: "mean", "first", "last" or "max" of the tokens; None: "last" for decoders, else "mean".
         normalize: whether vectors have length 1.
-        dense: dictionary with `units`, and perhaps `activation` ("tanh", "relu", "gelu", "linear") and `bias`, of a layer
-            after pooling; None: there is none.
+        dense: dictionary with `units`, and perhaps `activation` ("tanh", "relu", "gelu", "linear") and `bias`, of a
+            layer after pooling; None: there is none.
         max_length: tokens that texts are cut to; None: what the model can take.
         lowercase: whether texts are lower-cased first.
         prompt: what is put before each text.
@@ -184,11 +184,12 @@ class TextEmbedder(Downstream):
             files.load(Checkpoint(held), self._dense_rows(), targets, source=str(held))
         return report
 
-    def save_to_preset(self, directory, dtype=None):
+    def save_to_preset(self, directory, dtype=None, max_shard_size=5_000_000_000):
         """Writes a preset that `sentence_transformers.SentenceTransformer` and `transformers.AutoModel` open too."""
         entry, kind = entry_of(self.backbone), type(self).__name__
         kind = kind if kind in entry.architectures else "Backbone"
-        pretrained.save(directory, entry, self.config, kind, weights(self.backbone), _Beside(self, dtype), dtype=dtype)
+        pretrained.save(directory, entry, self.config, kind, weights(self.backbone), _Beside(self, dtype), dtype=dtype,
+                        max_shard_size=max_shard_size)  # fmt: skip
 
     def _own_weights(self):
         """Those beside the backbone's, by name."""

@@ -16,9 +16,9 @@ def is_words(x):
 class TokenClassifier(Classifier):
     """A backbone with a classifier on every token (Devlin et al. 2019, section 5.3).
 
-    Called on the batch dictionary; returns logits (b, t, num_classes), float32. `fit` takes texts as lists of words, with
-    as many labels each; a word's label stands at its first sub-word, the other sub-words have none. With the dictionary,
-    labels are (b, t), and padding has none.
+    Called on the batch dictionary; returns logits (b, t, num_classes), float32. `fit` takes texts as lists of words,
+    with as many labels each; a word's label stands at its first sub-word, the other sub-words have none. With the
+    dictionary, labels are (b, t), and padding has none.
 
     Args:
         backbone: an encoder or decoder `Backbone`; of an encoder-decoder, its encoder alone.
@@ -54,7 +54,7 @@ class TokenClassifier(Classifier):
     def prepare(self, x, y=None):
         """Lists of words and of labels to (x, labels, weights): the first sub-word of a word has its label."""
         if isinstance(x, dict) or not is_words(x) or y is None:
-            raise ValueError("TokenClassifier takes lists of words with lists of labels, or a dictionary with labels y.")
+            raise ValueError("TokenClassifier takes lists of words with lists of labels, or a dictionary with labels.")
         if len(x) != len(y):
             raise ValueError(f"{len(y)} lists of labels do not go with {len(x)} texts.")
         for i, (words, tags) in enumerate(zip(x, y)):

@@ -11,7 +11,7 @@ _ROLES = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
 
 
 def byte_tokens():
-    """The characters that spell bytes 0 to 255 in byte-level encodings: a printable byte its own, the others the next."""
+    """The characters that spell bytes 0 to 255 in byte-level encodings: a printable one itself, others the next."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spare = iter(range(256, 512))
     return [chr(byte if byte in printable else next(spare)) for byte in range(256)]

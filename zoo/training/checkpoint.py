@@ -112,7 +112,7 @@ def _state(model):
 
 
 def _storable(variable):
-    """A variable for `zoo.checkpoint.write`, which holds floats: in float64 the integers of seeds and steps are exact."""
+    """What `zoo.checkpoint.write` takes: floats. In float64 the integers of seeds and steps are exact."""
     return variable if _is_float(variable) else ops.convert_to_numpy(variable.value).astype("float64")
 
 

@@ -41,7 +41,7 @@ class DistanceEmbedding(keras.layers.Layer):
 
     def call(self, *, t, s, index=0):
         longest = t if isinstance(t, int) else self.config.max_sequence_length  # TensorFlow may not know t yet
-        rows = distance_rows(longest, self.buckets, self.limit)[longest - t : longest + t]
+        rows = ops.convert_to_tensor(distance_rows(longest, self.buckets, self.limit))[longest - t : longest + t]
         return {"distances": ops.take(self.norm(self.embeddings), rows, axis=0)}
 
 

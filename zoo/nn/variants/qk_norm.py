@@ -35,5 +35,5 @@ class EachHeadNorm(Norm):
                        for i in range(heads)]  # fmt: skip
 
     def call(self, x):
-        scale = ops.stack([ops.convert_to_tensor(scale) for scale in self.scales]) + self.offset
+        scale = ops.stack([scale + self.offset for scale in self.scales])
         return ops.cast(self.normalised(x) * scale, x.dtype)

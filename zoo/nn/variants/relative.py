@@ -61,7 +61,7 @@ class RelativeBias(keras.layers.Layer):
 
     def call(self, *, t, s, index=0):
         """`bias` (1, n, t, s)."""
-        size = t + s - 1
+        size = t + s
         step = ops.arange(size, dtype="int32")
         distance = ops.where(step < s, step, step - size) - index  # key minus query, cyclic
         n = ops.maximum(-distance, 0) if self.causal else ops.abs(distance)
@@ -69,9 +69,8 @@ class RelativeBias(keras.layers.Layer):
         if not self.causal:
             bucket = bucket + ops.cast(distance > 0, "int32") * (self.config.relative_buckets // 2)
         values = ops.matmul(ops.one_hot(bucket, self.config.relative_buckets), self.embeddings)  # (size, n)
-        rows = ops.transpose(values)
-        if t > 1:  # a period of size - 1 over a cycle of size moves each row on by one
-            rows = ops.tile(rows, (1, t))[:, : t * (size - 1)]
+        # A period of size - 1 over a cycle of size moves each row on by one.
+        rows = ops.tile(ops.transpose(values), (1, t))[:, : t * (size - 1)]
         return {"bias": ops.reshape(rows, (1, self.heads, t, -1))[..., :s]}
 
 

@@ -50,7 +50,7 @@ def dynamic(frequency, theta, length, factor, trained):
 
 
 def llama3(frequency, theta, length, factor, low, high, trained):
-    """Interpolation of low frequencies alone: up to `low` turns in the trained length, not from `high` on (Llama 3.1)."""
+    """Interpolation of low frequencies alone: below `low` turns in the trained length, not above `high` (Llama 3.1)."""
     turns = trained * frequency / (2 * math.pi)
     smooth = ops.clip((turns - low) / (high - low), 0.0, 1.0)
     return frequency * ((1 - smooth) / factor + smooth), 1.0
