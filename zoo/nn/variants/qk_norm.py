@@ -36,4 +36,4 @@ class EachHeadNorm(Norm):
 
     def call(self, x):
         scale = ops.stack([scale + self.offset for scale in self.scales])
-        return ops.cast(self.normalised(x) * scale, x.dtype)
+        return ops.cast(self.normalised(ops.cast(x, scale.dtype)) * scale, x.dtype)
