@@ -54,17 +54,27 @@ class Checkpoint:
     (2, 3)
     """
 
+    names = (_SAFE, _PICKLE)  # the first that is there is read
+
     def __init__(self, directory):
         self.directory = Path(directory)
         self._tensors = {}  # name -> (shape, dtype, read)
         for path in self._files():
-            tensors = _open_pickle(path) if path.suffix == ".bin" else _open_safe(path)
+            tensors = self._open(path)
             if twice := sorted(tensors.keys() & self._tensors.keys()):
                 raise ValueError(f"{path} repeats {twice[0]!r} of another shard.")
             self._tensors |= tensors
 
+    @classmethod
+    def is_in(cls, directory):
+        """Whether a directory holds such weights, whole or sharded."""
+        return any((Path(directory) / f"{name}{end}").is_file() for name in cls.names for end in ("", ".index.json"))
+
+    def _open(self, path):
+        return _open_pickle(path) if path.suffix == ".bin" else _open_safe(path)
+
     def _files(self):
-        for name in (_SAFE, _PICKLE):
+        for name in self.names:
             if (self.directory / name).is_file():
                 return [self.directory / name]
             if (self.directory / f"{name}.index.json").is_file():
@@ -78,7 +88,7 @@ class Checkpoint:
             raise ValueError(f"{index} has no weight_map.")
         files = {}
         for tensor, name in shards.items():
-            if not isinstance(name, str) or not _is_plain(name) or not name.endswith((".safetensors", ".bin")):
+            if not isinstance(name, str) or not _is_plain(name) or not name.endswith((".safetensors", ".bin", ".h5")):
                 raise ValueError(f"{index} points {tensor!r} at {name!r}: only weight files beside the index are read.")
             files[self.directory / name] = None
         for path in files:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 PREFIX = "hf://"
-CONFIGS = ("config.json", "bert_config.json", "operative_config.gin")
+CONFIGS = ("config.json", "bert_config.json", "albert_config.json", "operative_config.gin")
 _TEXT = [
     *CONFIGS, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "encoder.json", "*.spm", "spiece.model",
@@ -19,7 +19,7 @@ SAFE = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensor
 PICKLED = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin", "[0-9]_*/pytorch_model.bin"]
 KERAS = ["model.weights.h5", "model.weights.json", "model_*.weights.h5"]
 TENSORFLOW = ["tf_model.h5", "tf_model.h5.index.json", "tf_model-*.h5"]
-TRAINING = ["*.ckpt.index", "*.ckpt.data-*", "*.ckpt-*.index", "*.ckpt-*.data-*"]
+TRAINING = ["checkpoint", "*.index", "*.data-?????-of-?????"]
 
 
 def fetch(address, revision=None, weights=True):

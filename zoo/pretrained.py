@@ -17,6 +17,7 @@ from zoo import families, hub, weights
 from zoo.checkpoint import Checkpoint, read_json, write, write_text
 from zoo.config import Config
 from zoo.registry import presets
+from zoo.tensorflow_files import TensorFlowFiles, read_config
 
 _REPLACED = [*hub.SAFE, *hub.PICKLED, "modules.json"]  # what would be read in place of what is saved, or beside it
 
@@ -33,7 +34,7 @@ def resolve(preset, revision=None, weights=True):
         ValueError: nothing is there; the message says what was tried.
     """
     preset = os.fspath(preset)
-    if any((Path(preset) / name).is_file() for name in hub.CONFIGS):
+    if any((Path(preset) / name).is_file() for name in hub.CONFIGS) or any(Path(preset).glob("*.index")):
         return hub.contained(Path(preset))
     if preset.startswith(hub.PREFIX):
         return hub.fetch(preset, revision, weights)
@@ -55,8 +56,7 @@ def read(path, weights=False):
     Raises:
         ValueError: no config.json, or a value in it that is not supported; the message names file, key and value.
     """
-    file = Path(path) / "config.json"
-    hf = read_json(file)
+    file, hf = read_config(path)
     try:
         if "model_type" not in hf:
             raise ValueError("there is no model_type.")
@@ -116,9 +116,11 @@ def load_weights(path, family, config, targets, task="Backbone", made_for=None):
         made_for: the task that the preset was made for.
     """
     spec = family.heads(config).get(task)
+    older = TensorFlowFiles.is_in(path) and not Checkpoint.is_in(path)
     return weights.load(
-        Checkpoint(path), family.rows(config, task, made_for), targets, prefix=family.prefix,
-        aliases=family.aliases(config), ignore=(*family.ignored, *(spec.ignore if spec else ())),
+        TensorFlowFiles(path) if older else Checkpoint(path), family.rows(config, task, made_for), targets,
+        prefix=family.prefix, aliases=family.aliases(config),
+        ignore=(*family.ignored, *(spec.ignore if spec else ())),
         optional=family.optional, source=str(path),
     )  # fmt: skip
 

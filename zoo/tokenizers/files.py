@@ -12,6 +12,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from zoo.checkpoint import read_json, write_text
+from zoo.tensorflow_files import model_type
 from zoo.tokenizers import byte, sentencepiece
 from zoo.tokenizers.templates import ROLES, complete, post_processor, special_token
 
@@ -48,7 +49,7 @@ def read(directory):
         read_json(directory / name) if (directory / name).is_file() else {}
         for name in ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
     )
-    family = _family(config, settings)
+    family = _family(config or {"model_type": model_type(directory)}, settings)
     names, build = _find(directory, family)
     complete_file = names == ("tokenizer.json",)
     if family in _NEED_TOKENIZER_JSON and not complete_file:
