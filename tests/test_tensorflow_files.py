@@ -433,6 +433,21 @@ def test_t5_without_a_gin_file_is_read_where_that_is_certain(t5, tmp_path):
         loaded(tmp_path / "v1_1")
 
 
+def test_the_tokenizer_beside_a_gin_file_is_t5_s(t5, tmp_path):
+    """What T5's code does with `spiece.model`: an end after each text, and 100 sentinels after the pieces."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    text = "a cat sat on the mat and the dog ran after it to the end of the road in the rain".split()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(text[i:] + text[:i]) for i in range(len(text))]), vocab_size=40, pad_id=0,
+        model_prefix=str(tmp_path / "spiece"), eos_id=1, unk_id=2, bos_id=-1, minloglevel=2, hard_vocab_limit=False,
+    )  # fmt: skip
+    theirs = sentencepiece.SentencePieceProcessor(str(tmp_path / "spiece.model"))
+    shutil.copy(t5["t5"][1] / "operative_config.gin", tmp_path)
+    ours = zoo.Tokenizer.from_preset(tmp_path)
+    assert ours.encode("the cat ran") == [*theirs.encode("the cat ran"), 1]
+    assert ours.vocabulary_size == theirs.vocab_size() + 100
+
+
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("num_heads = 4", "num_heads = 8", "num_heads=4.*is 8"),
     ("= 32", "= 16", "buckets=32.*is 16"),

@@ -47,7 +47,7 @@ def resolve(preset, revision=None, weights=True):
 
 
 def read(path, weights=False):
-    """The family, its `Config` and the whole config.json of a preset's directory.
+    """The family, its `Config` and the whole config.json of a preset's directory, or what stands in for it.
 
     Args:
         path: a local directory.

@@ -86,7 +86,7 @@ class TensorFlowFiles(Checkpoint):
 
 def _add(tensors, path, name, stored, dtype, read, turn):
     """Lists a tensor; `turn` makes of it what PyTorch has, as a view."""
-    shape = turn(np.broadcast_to(np.int8(0), stored)).shape
+    shape, dtype = turn(np.broadcast_to(np.int8(0), stored or ())).shape, _DTYPES.get(dtype, dtype)
     if tensors.setdefault(name, (shape, dtype))[:2] != (shape, dtype):
         raise ValueError(f"{path} stores {name} twice, in different shapes or types.")
     tensors[name] = shape, dtype, lambda: turn(read())
@@ -99,34 +99,37 @@ def _open_h5(path):
     """
     import h5py
 
-    tensors, whole = {}, path.name == TensorFlowFiles.names[0]
+    held, tensors, whole = {}, {}, path.name == TensorFlowFiles.names[0]
+
+    def note(place, found):
+        if isinstance(found, h5py.Dataset):
+            held[str(place)] = found.shape, found.dtype.name, found.is_virtual or bool(found.external)
 
     def read(place):
         try:
             with h5py.File(path) as file:
                 return file[place][()]
-        except (OSError, KeyError) as error:
-            raise ValueError(f"{path} ended while {place} was read: {error}.") from None
+        except Exception as error:
+            raise ValueError(f"{path}: {place} cannot be read: {error}.") from None
 
-    def list_one(place, found):
-        if not isinstance(found, h5py.Dataset):
-            return
-        if found.is_virtual or found.external:
+    try:
+        with h5py.File(path) as file:
+            file.visititems(note)
+    except Exception as error:  # h5py raises half a dozen kinds for a damaged file
+        raise ValueError(f"{path} is not a whole HDF5 file: {error}.") from None
+    for place, (shape, dtype, elsewhere) in held.items():
+        if elsewhere:
             raise ValueError(f"{path} keeps {place} in another file, which is not read.")
         name = place.split("/", 1)[-1] if whole else place
         if "/" in name and (whole or "model." in name):  # shards keep this level of such names alone
             name = name.split("/", 1)[1]
         name = re.sub(r"[^/]*___", "", name.removesuffix(":0")).replace("_._", "/")  # as transformers 4 marked them
-        last, dtype = name.split("/")[-1], found.dtype.name
-        flat = last == "bias" and len(found.shape) == 2  # GPT-2's (1, outputs)
-        turn = np.transpose if last == "kernel" else np.ravel if flat else np.asarray
-        _add(tensors, path, _renamed(name, _LAST), found.shape, _DTYPES.get(dtype, dtype), lambda: read(place), turn)
-
-    try:
-        with h5py.File(path) as file:
-            file.visititems(list_one)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path} is not a whole HDF5 file: {error}.") from None
+        last, turn = name.split("/")[-1], np.asarray
+        if last == "kernel":
+            turn = np.transpose
+        elif last == "bias" and shape and len(shape) == 2 and shape[0] == 1:  # GPT-2's
+            turn = lambda x: x[0]  # noqa: E731
+        _add(tensors, path, _renamed(name, _LAST), shape, dtype, lambda place=place: read(place), turn)
     return tensors
 
 
@@ -193,5 +196,5 @@ def _open_checkpoint(path):
     for name, (shape, dtype) in held.items():
         turn = np.transpose if re.search(_TURNED, name) else np.asarray
         ours = _renamed(name, rules + _LAST)
-        _add(tensors, path, ours, shape, _DTYPES.get(dtype, dtype), lambda name=name: read(name), turn)
+        _add(tensors, path, ours, shape, dtype, lambda name=name: read(name), turn)
     return tensors
