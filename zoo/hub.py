@@ -13,11 +13,12 @@ _TEXT = [
     *CONFIGS, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "encoder.json", "*.spm", "spiece.model",
     "spm.model", "sentencepiece*.model", "chat_template.jinja", "modules.json", "sentence_bert_config.json",
-    "config_sentence_transformers.json", "[0-9]_*/config.json", "task.json", "assets/tokenizer/*",
+    "config_sentence_transformers.json", "[0-9]_*/config.json", "task.json", "preprocessor.json",
+    "assets/tokenizer/*",
 ]  # fmt: skip
 SAFE = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors", "[0-9]_*/model.safetensors"]
 PICKLED = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin", "[0-9]_*/pytorch_model.bin"]
-KERAS = ["model.weights.h5", "model.weights.json", "model_*.weights.h5"]
+KERAS = ["model.weights.h5", "model.weights.json", "model_*.weights.h5", "task.weights.h5"]
 TENSORFLOW = ["tf_model.h5", "tf_model.h5.index.json", "tf_model-*.h5"]
 TRAINING = ["checkpoint", "*.index", "*.data-?????-of-?????"]
 

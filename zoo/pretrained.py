@@ -1,7 +1,7 @@
 """Presets: a name, a directory or a Hub repository -> files, and files -> a family, its `Config` and its weights.
 
-A preset is a Hugging Face checkpoint, both when read and when written. This module knows no backend: weights leave and
-enter as numpy.
+A preset is a Hugging Face checkpoint, both when read and when written; KerasHub's are read too. This module knows no
+backend: weights leave and enter as numpy.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import families, hub, weights
+from zoo import families, hub, kerashub, weights
 from zoo.checkpoint import Checkpoint, read_json, write, write_text
 from zoo.config import Config
 from zoo.registry import presets
@@ -47,7 +47,7 @@ def resolve(preset, revision=None, weights=True):
 
 
 def read(path, weights=False):
-    """The family, its `Config` and the whole config.json of a preset's directory, or what stands in for it.
+    """The family, its `Config` and the whole config.json of a preset's directory, as `transformers` would write it.
 
     Args:
         path: a local directory.
@@ -58,20 +58,25 @@ def read(path, weights=False):
     """
     file, hf = read_config(path)
     try:
-        if "model_type" not in hf:
-            raise ValueError("there is no model_type.")
-        classes = hf.get("architectures") or []
-        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise ValueError(f"architectures={classes!r} must be a list of names.")
-        if hf.get("quantization_config"):
-            raise ValueError(f"quantization_config={hf['quantization_config']!r}: only plain weights are read.")
-        family = families.by_model_type(hf["model_type"])
-        config = Config.from_dict(family.read(hf))
+        family, fields, hf = kerashub.read(path, hf) if kerashub.describes(hf) else _read_hugging_face(hf)
+        config = Config.from_dict(fields)
         if weights:
             _check_sizes(config, sum(file.stat().st_size for file in Path(path).iterdir() if file.is_file()))
         return family, config, hf
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from None
+
+
+def _read_hugging_face(hf):
+    if "model_type" not in hf:
+        raise ValueError("there is no model_type.")
+    classes = hf.get("architectures") or []
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"architectures={classes!r} must be a list of names.")
+    if hf.get("quantization_config"):
+        raise ValueError(f"quantization_config={hf['quantization_config']!r}: only plain weights are read.")
+    family = families.by_model_type(hf["model_type"])
+    return family, family.read(hf), hf
 
 
 def _check_sizes(config, held):
@@ -98,6 +103,8 @@ def task_of(hf_config):
 
 def has_tokenizer(path):
     """Whether a directory holds a file that `zoo.Tokenizer` reads, or says that it needs none, as ByT5 does."""
+    if kerashub.holds(path):
+        return kerashub.has_tokenizer(path)
     names = ("tokenizer.json", "vocab.txt", "vocab.json", "encoder.json", "spiece.model", "sentencepiece.bpe.model",
              "tokenizer.model", "spm.model")  # fmt: skip
     said = [Path(path) / name for name in ("tokenizer_config.json", "config.json")]
@@ -115,6 +122,8 @@ def load_weights(path, family, config, targets, task="Backbone", made_for=None):
         task: the model's task, "Backbone" without a head.
         made_for: the task that the preset was made for.
     """
+    if kerashub.holds(path):
+        return kerashub.load(path, config, targets, task)
     spec = family.heads(config).get(task)
     older = TensorFlowFiles.is_in(path) and not Checkpoint.is_in(path)
     return weights.load(

@@ -1,6 +1,7 @@
 """How their tensors become our variables, and ours theirs: one table, read both ways.
 
-A table row is `our name: (their name, move)`. `block_{}` in our name and `{}` in theirs stand for a layer's index.
+A table row is `our name: (their name, move)`. `block_{}` in our name and `{}` in theirs stand for a layer's index; a
+row of one layer alone has its number in our name.
 Where several names are given, the first is written and any is read. This module knows no family and no backend.
 """
 
@@ -125,7 +126,7 @@ def _rows(table, names):
     """our name -> (their names, move), with layer indices filled in; no names where the table has no row."""
     found = {}
     for name in names:
-        theirs, move = table.get(re.sub(r"block_\d+", "block_{}", name), ((), None))
+        theirs, move = table.get(name) or table.get(re.sub(r"block_\d+", "block_{}", name), ((), None))
         theirs = (theirs,) if isinstance(theirs, str) else theirs
         found[name] = tuple(one.format(*re.findall(r"block_(\d+)", name)) for one in theirs), move
     return found

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from zoo import kerashub
 from zoo.checkpoint import read_json, write_text
 from zoo.tensorflow_files import model_type
 from zoo.tokenizers import byte, sentencepiece
@@ -49,6 +50,7 @@ def read(directory):
         read_json(directory / name) if (directory / name).is_file() else {}
         for name in ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
     )
+    settings = kerashub.tokenizer(directory) or settings
     family = _family(config or {"model_type": model_type(directory)}, settings)
     names, build = _find(directory, family)
     complete_file = names == ("tokenizer.json",)
@@ -57,7 +59,7 @@ def read(directory):
                          "load it with transformers and save it again.")  # fmt: skip
     backend, found = build(*(directory / name for name in names), family, settings)
     declared = _declared(settings, special_map)
-    template = _TEMPLATES.get(family, "bert" if names == ("vocab.txt",) else None)
+    template = _TEMPLATES.get(family, "bert" if build is _from_wordpiece else None)
     if not complete_file:
         _add_tokens(backend, directory, settings, special_map, added)
     tokens = {token.content: token for token in backend.get_added_tokens_decoder().values()}
@@ -66,7 +68,7 @@ def read(directory):
     roles = {role: token for role, token in complete(roles, template).items() if declared.get(role, "") is not None}
     for role in (role for role in ROLES if role in roles and roles[role] not in specials):
         described = declared[role] if isinstance(declared.get(role), AddedToken) else tokens.get(roles[role])
-        left_space = template == "roberta" and names != ("vocab.txt",)  # RoBERTa's mask takes the space before it
+        left_space = template == "roberta" and build is not _from_wordpiece  # RoBERTa's mask takes the space before it
         backend.add_special_tokens([described or special_token(roles[role], role, left_space)])
     if template in (None, "bos"):
         ends = [end for end in ("bos", "eos") if end in roles and settings.get(f"add_{end}_token", end == template)]
@@ -96,7 +98,7 @@ def _find(directory, family):
     """The names of the files to read, and the function that does; ByT5 needs none."""
     if family == "byt5" and not (directory / "tokenizer.json").is_file():
         return (), byte.read
-    for names, build in _BUILDERS.items():
+    for names, build in (_KERASHUB if kerashub.tokenizer(directory) else _BUILDERS).items():
         if all((directory / name).is_file() for name in names):
             return names, build
     found = [name for names in _BUILDERS for name in names if (directory / name).is_file()]
@@ -210,4 +212,9 @@ _BUILDERS = {
     ("vocab.txt",): _from_wordpiece,
     ("vocab.json", "merges.txt"): _from_bpe,
     ("encoder.json", "vocab.bpe"): _from_bpe,
+}
+_KERASHUB = {
+    ("assets/tokenizer/vocabulary.json", "assets/tokenizer/merges.txt"): _from_bpe,
+    ("assets/tokenizer/vocabulary.txt",): _from_wordpiece,
+    ("assets/tokenizer/vocabulary.spm",): sentencepiece.read,
 }
