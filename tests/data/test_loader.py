@@ -22,7 +22,8 @@ def digest(batch):
 
 OBJECTIVES = [data.CausalLM(), data.MaskedLM(), data.SpanCorruption(), data.BARTDenoising()]
 OTHERS = [data.PrefixLM(), data.UL2(), data.FillInTheMiddle(), data.ReplacedTokenDetection(), data.NextSentence(),
-          data.SentenceOrder(), data.PermutationLM(), data.Mixture((data.SpanCorruption(), data.PrefixLM()))]  # fmt: skip
+          data.SentenceOrder(), data.PermutationLM(),
+          data.Mixture((data.SpanCorruption(), data.PrefixLM()))]  # fmt: skip
 
 
 @pytest.fixture

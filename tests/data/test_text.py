@@ -94,8 +94,8 @@ def test_chinese_text_too(shared_data):
     assert len(loader.store) > 1000
 
 
-OBJECTIVES = ("base", "fill_in_the_middle", "infilling", "masked", "mixture", "pairs", "permutation", "prefix", "replaced",
-              "ul2")  # fmt: skip
+OBJECTIVES = ("base", "fill_in_the_middle", "infilling", "masked", "mixture", "pairs", "permutation", "prefix",
+              "replaced", "ul2")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["loader", "packing", "rows", "sources", *(f"objectives.{one}" for one in OBJECTIVES)])
