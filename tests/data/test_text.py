@@ -98,7 +98,10 @@ OBJECTIVES = ("base", "fill_in_the_middle", "infilling", "masked", "mixture", "p
               "replaced", "ul2")  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["loader", "packing", "rows", "sources", *(f"objectives.{one}" for one in OBJECTIVES)])
+MODULES = ("labelled", "loader", "packing", "preview", "rows", "sources", *(f"objectives.{one}" for one in OBJECTIVES))
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name):
     result = doctest.testmod(importlib.import_module(f"zoo.data.{name}"))
     assert result.attempted and not result.failed

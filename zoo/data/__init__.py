@@ -4,6 +4,7 @@
 """
 
 from zoo.data import sources
+from zoo.data.labelled import labelled
 from zoo.data.loader import Pretraining, pretraining
 from zoo.data.objectives import (
     UL2,
@@ -21,6 +22,7 @@ from zoo.data.objectives import (
     SentenceOrder,
     SpanCorruption,
 )
+from zoo.data.preview import preview
 from zoo.data.prose import pydocs
 from zoo.data.sources import texts
 from zoo.data.store import Store, prepare
@@ -42,8 +44,10 @@ __all__ = [
     "SentenceOrder",
     "SpanCorruption",
     "Store",
+    "labelled",
     "prepare",
     "pretraining",
+    "preview",
     "pydocs",
     "sources",
     "texts",
