@@ -49,7 +49,6 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
     count = -(-time // size)
     fixed = ops.cast(ops.stop_gradient(kernel), hidden.dtype)
     shift = None if bias is None else ops.cast(ops.stop_gradient(bias), "float32")
-    vocabulary = ops.arange(v, dtype="int32")
 
     def slices(x):  # (b, t, …) to (count, b, size, …)
         pad = [[0, 0], [0, count * size - time]] + [[0, 0]] * (len(x.shape) - 2)
@@ -58,37 +57,34 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
         return ops.moveaxis(x, 1, 0)
 
     def step(sums, piece):
-        h, y, w = piece
+        h, y, w = ops.reshape(piece[0], (-1, piece[0].shape[-1])), _flat(piece[1]), _flat(piece[2])[:, None]
         logits = ops.cast(ops.matmul(h, fixed), "float32")
         logits = logits if shift is None else logits + shift
         if softcap:
             slope = ops.tanh(logits / softcap)
             logits = slope * softcap
-        top = ops.max(logits, axis=-1, keepdims=True)
-        exponentials = ops.exp(logits - top)
-        total = ops.sum(exponentials, axis=-1, keepdims=True)
-        log_z = (ops.log(total) + top)[..., 0]
-        hot = vocabulary == y[..., None]
-        target = ops.sum(ops.where(hot, logits, 0.0), axis=-1)
-        loss = log_z - (1 - label_smoothing) * target + z_loss * ops.square(log_z)
+        loss, gradient = backend.cross_entropy(logits, y)
+        loss, target = loss[:, None], ops.take_along_axis(logits, y[:, None], axis=-1)
+        hits = ops.cast(target >= ops.max(logits, axis=-1, keepdims=True), "float32")
+        log_z, factor = loss + target, w
+        if z_loss:
+            loss, factor = loss + z_loss * ops.square(log_z), w * (1 + 2 * z_loss * log_z)
         if label_smoothing:
-            loss = loss - label_smoothing * ops.mean(logits, axis=-1)
-        hits = ops.cast(target >= top[..., 0], "float32")
+            loss = loss + label_smoothing * (target - ops.mean(logits, axis=-1, keepdims=True))
         new = [sums[0] + ops.sum(loss * w), sums[1] + ops.sum(hits * w)]
         if not training:
             return new, w[:0]
-        scale = (w * (1 + 2 * z_loss * log_z))[..., None] / total
-        slope_in = exponentials * scale - ops.where(hot, ((1 - label_smoothing) * w)[..., None], 0.0)
-        if label_smoothing:
-            slope_in = slope_in - (label_smoothing / v * w)[..., None]
+        gradient = gradient * factor
+        if z_loss or label_smoothing:
+            hot = ops.arange(v, dtype="int32") == y[:, None]
+            gradient = gradient + ops.where(hot, factor - (1 - label_smoothing) * w, 0.0) - label_smoothing / v * w
         if softcap:
-            slope_in = slope_in * (1 - ops.square(slope))
-        narrow = ops.cast(slope_in, h.dtype)
-        d_kernel = ops.matmul(ops.transpose(_flat(h)), _flat(narrow))
-        new.append(sums[2] + ops.cast(d_kernel, "float32"))
+            gradient = gradient * (1 - ops.square(slope))
+        narrow = ops.cast(gradient, h.dtype)
+        new.append(sums[2] + ops.cast(ops.matmul(ops.transpose(h), narrow), "float32"))
         if shift is not None:
-            new.append(sums[3] + ops.sum(_flat(slope_in), axis=0))
-        return new, ops.matmul(narrow, ops.transpose(fixed))
+            new.append(sums[3] + ops.sum(gradient, axis=0))
+        return new, ops.reshape(ops.matmul(narrow, ops.transpose(fixed)), ops.shape(piece[0]))
 
     sums = [ops.zeros(()), ops.zeros(())]
     if training:
@@ -110,4 +106,4 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
 
 
 def _flat(x):
-    return ops.reshape(x, (-1, x.shape[-1]))
+    return ops.reshape(x, (-1,))
