@@ -7,7 +7,7 @@ from keras import ops
 
 import zoo
 from tests.models import TINY, randomise
-from zoo import losses
+from zoo import backend, losses
 from zoo.loading import weights
 
 pytestmark = pytest.mark.backends
@@ -60,7 +60,7 @@ def value_and_gradients(fn, values):
 def test_value_and_gradients(monkeypatch, options, tokens):
     """One slice, several, and a last one that is not full; gradients against central differences of the definition."""
     monkeypatch.setattr(losses, "CHUNK_TOKENS", tokens)
-    monkeypatch.setattr(losses, "CHUNK_LOGITS", 1)
+    monkeypatch.setattr(backend, "logits_at_once", lambda: 1)
     options = dict(options)
     (hidden, kernel, bias), labels, weight = arrays()
     values = [hidden, kernel] + ([bias] if options.pop("bias", False) else [])

@@ -8,13 +8,12 @@ from keras import ops
 
 from zoo import backend
 
-CHUNK_LOGITS = 2**21  # at once: 8 MB of them stay in a CPU's cache
 CHUNK_TOKENS = 256  # at least, to fill a matrix product
 
 
 def chunk_length(batch, time, vocabulary):
     """How many positions of each row share a slice."""
-    return max(1, min(time, max(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary) // (batch or 16)))
+    return max(1, min(time, max(CHUNK_TOKENS, backend.logits_at_once() // vocabulary) // (batch or 16)))
 
 
 def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=None, z_loss=0.0, label_smoothing=0.0,
