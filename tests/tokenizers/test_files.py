@@ -264,11 +264,12 @@ def test_sentencepiece_models_on_real_lines(lines, tmp_path, transformers, famil
         expected = sentencepiece.SentencePieceProcessor(str(model)).encode(plain)
         expected = [[number(i) for i in row] for row in expected]
         assert Tokenizer.from_preset(tmp_path).encode(plain, add_special_tokens=False) == expected
-    if family == "llama":  # what transformers 5 does whatever it is told
+    if family == "llama":
+        ours = Tokenizer.from_preset(tmp_path)
+        assert ours.decode(ours.encode(plain)) == plain
+        # What transformers 5 does whatever it is told; a space that begins a text is then lost.
         settings = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": True}
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-        ours = Tokenizer.from_preset(tmp_path)
-        assert ours.decode(ours.encode(lines)) == lines
     texts = [*lines, f"one {special} two{special}", special]
     if family == "albert":  # transformers 5 has lost its rule that a comma is no part of a number's token
         texts = [text for text in texts if not re.search(r"\d,", text)]
