@@ -157,7 +157,7 @@ def swapped(rng, at, outside):
             held, key = parent, key
         held[key] = VALUES[rng.integers(len(VALUES))]
 
-    edited(weights(rng, at), change)
+    edited(at / rng.choice(sorted(p.name for p in at.glob("*.json"))), change)
 
 
 def wrong_size(rng, at, outside):
@@ -238,4 +238,4 @@ def pickled(rng, at, outside):
 
 
 MUTATIONS = [truncated, flipped, garbage, length, offsets, vast, dtype, repeated, reshaped, stored, missing, strange,
-             wrong_value, wrong_size, lost_key, unknown, pointed, linked, pickled]  # fmt: skip
+             wrong_value, swapped, wrong_size, lost_key, unknown, pointed, linked, pickled]  # fmt: skip

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.backends
 ROOT = Path(__file__).parents[1]
 LOAD = """
 import re, sys
+import keras
 from zoo import CausalLM
 
 def peak():
@@ -28,6 +29,8 @@ tiny, large, out = sys.argv[1:]
 CausalLM.from_preset(tiny)  # what a first model costs in itself
 before = peak()
 lm = CausalLM.from_preset(large)
+for v in lm.variables:
+    float(keras.ops.sum(v))  # what is mapped is read when it is used
 loaded = peak()
 lm.save_to_preset(out)
 print(before, loaded, peak())

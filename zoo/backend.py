@@ -215,9 +215,12 @@ def _blank(shape, dtype):
 
     if keras.distribution.distribution() is not None or jax.default_backend() != "cpu" or not np.prod(shape):
         return ops.zeros(shape, dtype)
-    dtype = np.dtype(dtype)  # of ml_dtypes for bfloat16
-    pages = np.frombuffer(mmap.mmap(-1, int(np.prod(shape)) * dtype.itemsize), dtype)
-    return jax.numpy.asarray(pages.reshape(shape), dtype=dtype)
+    return jax.device_put(_pages(shape, np.dtype(dtype)))
+
+
+def _pages(shape, dtype):
+    """An array in memory of its own that is not touched yet; huge pages would be slower to get than to fill."""
+    return np.frombuffer(mmap.mmap(-1, int(np.prod(shape)) * dtype.itemsize), dtype).reshape(shape)
 
 
 def give(variable, array):
@@ -227,29 +230,36 @@ def give(variable, array):
         variable: a Keras variable.
         array: of the variable's shape, of any floating dtype and strides. Nobody else may write to it from then on.
     """
-    name = keras.backend.backend()
-    if name == "jax":
-        import jax
-
-        variable.assign(jax.numpy.asarray(array, dtype=variable.dtype))  # Keras would copy bfloat16
-    elif name == "torch":
+    name, half = keras.backend.backend(), array.dtype.name == "bfloat16"  # which others do not take from numpy
+    if name == "torch":
         import torch
 
-        half = array.dtype.name == "bfloat16"  # which PyTorch does not take from numpy
         value = torch.from_numpy(array.view("int16")).view(torch.bfloat16) if half else torch.from_numpy(array)
-        variable.value.data = value.to(variable.value.device, variable.value.dtype).contiguous()
-    elif array.ndim == 2 and array.T.flags.c_contiguous:
-        variable.assign(ops.transpose(_tensorflow_tensor(array.T)))  # on all cores; numpy would use one
+        value = value.to(variable.value.device, variable.value.dtype)
+        variable.value.data = value if 1 in value.stride() else value.contiguous()  # transposed is as fast in products
+    elif name == "jax":
+        import jax
+
+        variable.assign(jax.device_put(_aligned(array, variable.dtype)))
     else:
-        variable.assign(_tensorflow_tensor(array))
+        import tensorflow as tf
+
+        array = _aligned(array, variable.dtype)
+        half = array.dtype.name == "bfloat16"
+        tensor = tf.experimental.dlpack.from_dlpack((array.view("int16") if half else array).__dlpack__())
+        variable.assign(tf.bitcast(tensor, tf.bfloat16) if half else tensor)
 
 
-def _tensorflow_tensor(array):
-    """A tensor of TensorFlow in an array's own memory, where its kernels can read that."""
-    import tensorflow as tf
-
-    half = array.dtype.name == "bfloat16"
-    if not (array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % 64 == 0):
-        return tf.convert_to_tensor(array)
-    tensor = tf.experimental.dlpack.from_dlpack((array.view("int16") if half else array).__dlpack__())
-    return tf.bitcast(tensor, tf.bfloat16) if half else tensor
+def _aligned(array, dtype):
+    """An array in the layout and at an address that JAX and TensorFlow use as they are: itself, or a copy."""
+    dtype, flags = np.dtype(dtype), array.flags  # of ml_dtypes for bfloat16
+    fits = flags.c_contiguous and flags.writeable and array.ctypes.data % 64 == 0
+    if not array.size or (fits and array.dtype == dtype):
+        return array.astype(dtype, copy=False)
+    copy = _pages(array.shape, dtype)
+    if array.ndim < 2 or flags.c_contiguous:
+        copy[...] = array
+    else:
+        for i in range(0, array.shape[-1], 64):  # strips of it stay in the cache, which takes a third of the time
+            copy[..., i : i + 64] = array[..., i : i + 64]
+    return copy

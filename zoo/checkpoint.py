@@ -8,6 +8,7 @@ restricted loader alone, and only where there is no safetensors file.
 import contextlib
 import json
 import math
+import mmap
 import os
 import zipfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -17,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": ml_dtypes.bfloat16}
-_ALIGNMENT = 64  # bytes; what JAX and TensorFlow ask of memory that they take over
+_ALIGNMENT = 64  # bytes; what JAX and TensorFlow ask of memory that they use as it is
 _SAFE, _PICKLE = "model.safetensors", "pytorch_model.bin"
 
 
@@ -142,19 +143,21 @@ def _open_safe(path):
 
 
 def _read(path, dtype, shape, offset):
-    """An array from a file, at an address that backends can use as it is.
+    """An array on the file itself: nothing is read before it is used, and writing to it changes memory alone.
 
-    A memory map would stay in memory beside the arrays that are made of it.
+    Each tensor has a map of its own, which leaves memory with the last array that is made of it.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(size + _ALIGNMENT, "uint8")
-    start = -memory.ctypes.data % _ALIGNMENT
-    memory = memory[start : start + size]
-    with open(path, "rb") as file:
-        file.seek(offset)
-        if file.readinto(memory) != size:
-            raise ValueError(f"{path} ended while it was read: it has been changed.")
-    return memory.view(dtype).reshape(shape)
+    if not size:
+        return np.empty(shape, dtype)
+    before = offset % mmap.ALLOCATIONGRANULARITY
+    try:
+        with open(path, "rb") as file:
+            memory = mmap.mmap(file.fileno(), before + size, access=mmap.ACCESS_COPY, offset=offset - before)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} changed while it was read: {error}.") from None
+    array = np.frombuffer(memory, "uint8", offset=before).view(dtype).reshape(shape)
+    return array if array.flags.aligned else array.copy()
 
 
 def _unique(pairs):

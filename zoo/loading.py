@@ -4,6 +4,7 @@ Backbones and tasks share it. It knows no layer and no format.
 """
 
 import functools
+import gc
 import importlib
 import tempfile
 
@@ -25,6 +26,22 @@ def load(model, path, family, config, task="Backbone", made_for=None):
 def class_of(family):
     """The public backbone class of a family's entry."""
     return getattr(importlib.import_module("zoo.backbones"), family.backbone)
+
+
+def quickly(fn):
+    """A function during which nothing is collected: making a model's layers would have every module walked over."""
+
+    @functools.wraps(fn)
+    def run(*args, **kwargs):
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            if enabled:
+                gc.enable()
+
+    return run
 
 
 class Pushable:
@@ -58,6 +75,7 @@ class LoadableBackbone(Pushable):
     family = None  # name of the entry in zoo.families
 
     @classmethod
+    @quickly
     def from_preset(cls, preset, *, dtype=None, load_weights=True, **fields):
         """Loads a backbone from a Hugging Face checkpoint.
 
@@ -106,6 +124,7 @@ class LoadableTask(Pushable):
     settings = ()  # names of the arguments that a task adds to its base's
 
     @classmethod
+    @quickly
     def from_preset(cls, preset, *, dtype=None, load_weights=True, tokenizer=None, **fields):
         """Loads a task model with its tokenizer from a Hugging Face checkpoint; see `Backbone.from_preset`.
 

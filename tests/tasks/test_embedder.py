@@ -1,5 +1,6 @@
 """TextEmbedder against sentence-transformers' files and vectors, with real weights where they are installed."""
 
+import csv
 import itertools
 import json
 
@@ -49,10 +50,14 @@ def test_real_weights(minilm, embedder):
     np.testing.assert_allclose(found, reference(minilm, TEXTS), atol=1e-5)
 
 
-def test_real_weights_equal_sentence_transformers(minilm, embedder):
+def test_real_weights_equal_sentence_transformers(minilm, embedder, shared_data):
+    """On 200 real sentences, from captions, forums and news."""
     library = pytest.importorskip("sentence_transformers")
-    expected = library.SentenceTransformer(str(minilm), device="cpu").encode(TEXTS)
-    np.testing.assert_allclose(embedder.embed(TEXTS), expected, atol=1e-5)
+    with open(shared_data / "stsb" / "stsb-en-dev.csv", encoding="utf-8", newline="") as file:
+        texts = TEXTS + [row[0] for row in list(csv.reader(file))[::7][:200]]
+    assert len(set(texts)) > 200
+    expected = library.SentenceTransformer(str(minilm), device="cpu").encode(texts)
+    np.testing.assert_allclose(embedder.embed(texts), expected, atol=1e-5)
 
 
 def test_meaning_is_in_the_vectors(embedder):

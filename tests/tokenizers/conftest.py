@@ -33,9 +33,11 @@ def trained(prose):
 
 @pytest.fixture(scope="session")
 def lines(shared_data):
-    """Real lines, English and Chinese, and odd ones."""
+    """2,000 real lines, English and Chinese, and odd ones."""
     found = list(ODD)
-    for name in ("wikitext-2/valid.txt", "gutenberg/2701-0.txt", "zh-classics/红楼梦.txt"):
-        text = (shared_data / name).read_text(encoding="utf-8").split("\n")
-        found += text[:: len(text) // 150]
+    for name, count in (("wikitext-2/valid.txt", 600), ("gutenberg/2701-0.txt", 400), ("zh-classics/红楼梦.txt", 700),
+                        ("chnsenticorp/ChnSentiCorp_htl_all.csv", 300)):  # fmt: skip
+        text = [line for line in (shared_data / name).read_text(encoding="utf-8").split("\n") if line.strip()]
+        found += text[:: len(text) // count][:count]
+    assert len(found) == 2000 + len(ODD)
     return found

@@ -22,13 +22,13 @@ _USUAL = {"pad": ("[PAD]", "<pad>"), "unk": ("[UNK]", "<unk>"), "cls": ("[CLS]",
           "eos": ("</s>", "<eos>", "<|endoftext|>")}  # fmt: skip
 _TEMPLATES = {  # vocab.txt is BERT's unless the family stands here
     **dict.fromkeys(("albert", "deberta", "debertav2"), "bert"),
-    **dict.fromkeys(("roberta", "xlmroberta", "bart", "mpnet", "longformer", "led"), "roberta"),
+    **dict.fromkeys(("roberta", "xlmroberta", "camembert", "bart", "mpnet", "longformer", "led"), "roberta"),
     **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "byt5"), "t5"),
     **dict.fromkeys(("llama", "mistral", "gemma", "gemma2"), "bos"),
 }
 # Their vocabulary files alone do not say how to cut a text, or number tokens otherwise than the files do.
 _NEED_TOKENIZER_JSON = (
-    "camembert", "xlnet", "mbart", "mbart50", "nllb", "m2m100", "pegasus", "barthez", "xglm", "marian", "bertjapanese",
+    "xlnet", "mbart", "mbart50", "nllb", "m2m100", "pegasus", "barthez", "xglm", "marian", "bertjapanese",
     "phobert", "bertweet", "clip", "openaigpt", "ctrl", "xlm", "herbert", "qwen2", "qwen3", "whisper", "blenderbot",
     "blenderbotsmall",
 )  # fmt: skip

@@ -14,6 +14,10 @@ from zoo.tokenizers.templates import special_token
 
 _UNIGRAM, _BPE = 1, 2
 _UNKNOWN, _CONTROL, _USER = 2, 3, 4  # types of a piece; all others are read as plain ones
+_FAIRSEQ = {  # family -> fairseq's first pieces, and how many of SentencePiece's they replace
+    "xlmroberta": (("<s>", "<pad>", "</s>", "<unk>"), 3),
+    "camembert": (("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED"), 1),
+}
 
 
 def read(path, family, settings):
@@ -38,8 +42,9 @@ def read(path, family, settings):
     roles = {role: piece for role, piece in _roles(pieces, trainer).items() if piece}
     unknown = next((i for i, (_, _, type_) in enumerate(pieces) if type_ == _UNKNOWN), None)
     scored = [(piece, score) for piece, score, _ in pieces]
-    if family == "xlmroberta":  # fairseq's first four ids in place of SentencePiece's first three; the mask comes last
-        scored = [(piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>")] + scored[3:]
+    if family in _FAIRSEQ:  # its first ids in place of SentencePiece's; the mask comes last
+        first, replaced = _FAIRSEQ[family]
+        scored = [(piece, 0.0) for piece in first] + scored[replaced:]
         unknown, roles = 3, {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
     if family == "debertav2":
         roles |= {"mask": "[MASK]"}
@@ -58,7 +63,7 @@ def read(path, family, settings):
         decoders.Replace("▁", " "), *([decoders.ByteFallback()] if fallback else []), decoders.Fuse(),
         *([decoders.Strip(" ", 1, 0)] if normalizer.get(3, 1) else []),
     ])  # fmt: skip
-    if family != "xlmroberta":
+    if family not in _FAIRSEQ:
         backend.add_special_tokens([special_token(piece) for piece, _, type_ in pieces if type_ == _CONTROL])
         backend.add_tokens([AddedToken(piece, normalized=False) for piece, _, type_ in pieces if type_ == _USER])
     if family == "t5" and not any("<extra_id_" in piece for piece, _ in scored):
