@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 common.define_flags()
 common.define_training_flags()
 flags.DEFINE_string("family", None, "gpt2, llama, bert, roberta, t5 or bart. Default: the preset's, or gpt2.")
-flags.DEFINE_string("objective", None, "causal_lm, masked_lm, span_corruption or denoising. Default: the family's.")
+flags.DEFINE_string("objective", None, "See OBJECTIVES below, such as masked_lm or ul2. Default: the family's.")
 flags.DEFINE_string(
     "tokenizer", None, "bpe, wordpiece, unigram or char, to be trained, or a preset. Default: the family's."
 )
@@ -35,13 +35,20 @@ flags.DEFINE_integer("hidden_dim", None, "Width. Default: 128.")
 flags.DEFINE_integer("intermediate_dim", None, "Width of the feed-forward. Default: 4 x hidden_dim.")
 flags.DEFINE_enum("packing", "concatenate", ["concatenate", "best_fit"], "How documents share rows.")
 
-TASKS = {"decoder": "CausalLM", "encoder": "MaskedLM", "encoder_decoder": "Seq2SeqLM"}
-OBJECTIVES = {  # name: (class, the shape of model that learns by it)
-    "causal_lm": ("CausalLM", "decoder"),
-    "masked_lm": ("MaskedLM", "encoder"),
-    "span_corruption": ("SpanCorruption", "encoder_decoder"),
-    "denoising": ("BARTDenoising", "encoder_decoder"),
+OBJECTIVES = {  # name: (class, the task that learns it on each shape of model)
+    "causal_lm": ("CausalLM", {"decoder": "CausalLM"}),
+    "masked_lm": ("MaskedLM", {"encoder": "MaskedLM"}),
+    "span_corruption": ("SpanCorruption", {"encoder_decoder": "Seq2SeqLM"}),
+    "denoising": ("BARTDenoising", {"encoder_decoder": "Seq2SeqLM"}),
+    "ul2": ("UL2", {"encoder_decoder": "Seq2SeqLM"}),
+    "prefix_lm": ("PrefixLM", {"decoder": "CausalLM", "encoder_decoder": "Seq2SeqLM"}),
+    "fill_in_the_middle": ("FillInTheMiddle", {"decoder": "CausalLM"}),
+    "replaced_tokens": ("ReplacedTokenDetection", {"encoder": "ReplacedTokenDetector"}),
+    "next_sentence": ("NextSentence", {"encoder": "NextSentence"}),
+    "sentence_order": ("SentenceOrder", {"encoder": "NextSentence"}),
+    "contrastive": ("Contrastive", {"encoder": "TextEmbedder", "decoder": "TextEmbedder"}),
 }
+TWO_CLASSES = {"NextSentence": "TextClassifier", "ReplacedTokenDetector": "TokenClassifier"}  # where families lack them
 ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 TOKENIZERS = {  # family: what is trained where nothing else is asked for
     "bert": {"kind": "wordpiece"},
@@ -63,7 +70,7 @@ def main():
     output = common.open_run(f"{FLAGS.family}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
     # Text to batches.
-    tokenizer = make_tokenizer(sources, output)
+    tokenizer = make_tokenizer(sources, output, objective)
     data = zoo.data.pretraining(
         sources, tokenizer, objective, FLAGS.sequence_length, FLAGS.batch_size, seed=FLAGS.seed, packing=FLAGS.packing,
         validation_share=FLAGS.validation_share,
@@ -71,7 +78,7 @@ def main():
 
     # The model, as it was left if the run is resumed.
     model = make_model(config, tokenizer, data.objective)
-    model.compile(optimizer, weighted_metrics=None)
+    model.compile(optimizer, weighted_metrics=None, **make_loss())
     common.write_flags(output / "run.cfg")
     from zoo import training
 
@@ -100,9 +107,13 @@ def main():
     # What came of it.
     model.save_to_preset(output / "preset")
     loss = monitor.val_loss if done < FLAGS.steps else validate(model, FLAGS.steps)
-    perplexity, unigram = math.exp(loss), data.unigram_perplexity()
-    print(f"\nheld-out perplexity {perplexity:.2f}, of a unigram model {unigram:.2f}\n")
-    show_sample(model, data)
+    if type(model).__name__ in ("CausalLM", "MaskedLM", "Seq2SeqLM"):
+        perplexity, unigram = math.exp(loss), data.unigram_perplexity()
+        print(f"\nheld-out perplexity {perplexity:.2f}, of a unigram model {unigram:.2f}\n")
+        show_sample(model, data)
+    else:
+        print(f"\nheld-out loss {loss:.4f}; what it is measured on:\n")
+        zoo.data.preview(data.validation, rows=1)
     print(f"\nThe run is in {output}. Load the model with\n")
     print(f"    import zoo; model = zoo.{type(model).__name__}.from_preset({str(output / 'preset')!r})")
 
@@ -129,7 +140,8 @@ def new_config():
     FLAGS.family = FLAGS.family or "gpt2"
     family = zoo.families.by_name(FLAGS.family)
     defaults = {"num_layers": 2, "num_heads": 4, "hidden_dim": 128}
-    for name, value in {**defaults, "vocabulary_size": 2048, "dropout": 0.0}.items():
+    dropout = 0.1 if FLAGS.objective == "contrastive" else 0.0  # there it makes two views of one text
+    for name, value in {**defaults, "vocabulary_size": 2048, "dropout": dropout}.items():
         FLAGS[name].value = value if FLAGS[name].value is None else FLAGS[name].value
     FLAGS.intermediate_dim = FLAGS.intermediate_dim or 4 * FLAGS.hidden_dim
     fields = {name: FLAGS[name].value for name in (*defaults, "vocabulary_size", "intermediate_dim")}
@@ -147,14 +159,25 @@ def dropout_rates(family):
 
 def make_objective(config):
     """The objective, from --objective or as the family was pretrained."""
-    usual = [name for name, (_, shape) in OBJECTIVES.items() if shape == config.architecture]
+    usual = [name for name, (_, tasks) in OBJECTIVES.items() if config.architecture in tasks]
     if FLAGS.objective is None:
-        FLAGS.objective = usual[-1 if FLAGS.family == "bart" else 0]
+        FLAGS.objective = "denoising" if FLAGS.family == "bart" else usual[0]
     if FLAGS.objective not in OBJECTIVES:
         raise ValueError(f"Unknown --objective={FLAGS.objective}; known are {', '.join(OBJECTIVES)}.")
     if FLAGS.objective not in usual:
         raise ValueError(f"--objective={FLAGS.objective} does not fit {FLAGS.family}: use {' or '.join(usual)}.")
-    return getattr(zoo.data, OBJECTIVES[FLAGS.objective][0])()
+    options = {
+        "prefix_lm": {"architecture": config.architecture},
+        "next_sentence": {"token_types": config.num_token_types > 1},
+        "sentence_order": {"token_types": config.num_token_types > 1},
+        "contrastive": {"views": "same" if config.dropout else "neighbours"},
+    }
+    return getattr(zoo.data, OBJECTIVES[FLAGS.objective][0])(**options.get(FLAGS.objective, {}))
+
+
+def make_loss():
+    """The loss, where it is not the task's own."""
+    return {"loss": zoo.InBatchContrast()} if FLAGS.objective == "contrastive" else {}
 
 
 def make_optimizer(config):
@@ -178,8 +201,11 @@ def make_optimizer(config):
     return optimizer
 
 
-def make_tokenizer(sources, output):
-    """The preset's tokenizer, the one that --tokenizer names, or one trained on the text and kept beside the run."""
+def make_tokenizer(sources, output, objective):
+    """The preset's tokenizer, the one that --tokenizer names, or one trained on the text and kept beside the run.
+
+    One that is trained gets the special tokens that the objective needs, beyond --vocabulary_size.
+    """
     if FLAGS.preset:
         return zoo.Tokenizer.from_preset(FLAGS.preset)
     options = TOKENIZERS.get(FLAGS.family, {"kind": "bpe"})
@@ -194,6 +220,7 @@ def make_tokenizer(sources, output):
     tokenizer = zoo.Tokenizer.train(
         sources, vocabulary_size=FLAGS.vocabulary_size, lowercase=FLAGS.lowercase, **options
     )
+    objective.add_tokens(tokenizer, FLAGS.sequence_length)
     tokenizer.save(kept)
     return tokenizer
 
@@ -201,17 +228,20 @@ def make_tokenizer(sources, output):
 def make_model(config, tokenizer, objective):
     """The task model: the preset's, or a new one for this tokenizer."""
     random.seed(FLAGS.seed)  # all that is drawn starts here; Keras's set_random_seed imports every backend
-    task = getattr(zoo, TASKS[config.architecture])
+    family = zoo.families.by_name(FLAGS.family)
+    name, settings = OBJECTIVES[FLAGS.objective][1][config.architecture], {}
+    if name in TWO_CLASSES and name not in family.architectures:
+        name, settings = TWO_CLASSES[name], {"num_classes": 2}
+    task = getattr(zoo, name)
     if FLAGS.preset:
         rates = {name: rate for name, rate in dataclasses.asdict(config).items() if name.endswith("dropout")}
-        return task.from_preset(FLAGS.preset, dtype=FLAGS.dtype, tokenizer=tokenizer, **rates)
+        return task.from_preset(FLAGS.preset, dtype=FLAGS.dtype, tokenizer=tokenizer, **settings, **rates)
     tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
     if config.architecture == "encoder_decoder":
         tokens["decoder_start_token_id"] = objective.start_id
-    family = zoo.families.by_name(FLAGS.family)
     fields = {**dataclasses.asdict(config), **tokens, "vocabulary_size": tokenizer.vocabulary_size}
     config = zoo.Config(**{**fields, **family.derived(fields)})
-    return task(getattr(zoo, family.backbone)(config, dtype=FLAGS.dtype), tokenizer)
+    return task(getattr(zoo, family.backbone)(config, dtype=FLAGS.dtype), tokenizer, **settings)
 
 
 def describe(model, data, done):

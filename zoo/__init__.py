@@ -17,7 +17,7 @@ _HOMES = {
     "MPNetBackbone NomicBERTBackbone T5Backbone MT5Backbone UMT5Backbone BARTBackbone MBARTBackbone PegasusBackbone "
     "MarianBackbone",
     "zoo.tasks": "CausalLM MaskedLM Seq2SeqLM TextClassifier TokenClassifier QuestionAnswerer MultipleChoice "
-    "TextEmbedder NextSentence ReplacedTokenDetector",
+    "TextEmbedder InBatchContrast NextSentence ReplacedTokenDetector",
     "zoo.tokenizers": "Tokenizer",
     "zoo.pretrained": "presets",
 }

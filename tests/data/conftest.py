@@ -15,6 +15,7 @@ class Numbers:
     bos_id = eos_id = cls_id = sep_id = mask_id = pad_id = unk_id = None
     sentinel_ids = special_ids = ()
     word_start_table = None
+    names, sentence_ids = {}, ()
 
     def __init__(self, vocabulary_size=1000, **ids):
         self.vocabulary_size = vocabulary_size
@@ -25,6 +26,14 @@ class Numbers:
         starts = self.word_start_table[ids]
         starts[..., 0] = True
         return starts
+
+    def token_to_id(self, token):
+        return self.names.get(token)
+
+    def decode(self, rows, skip_special_tokens=True):
+        if len(rows) and np.ndim(rows[0]):
+            return [self.decode(row) for row in rows]
+        return " ".join(f"{i}{'.' * (i in self.sentence_ids)}" for i in rows)
 
     def encode(self, texts, add_special_tokens=False):
         assert not add_special_tokens
@@ -44,11 +53,15 @@ def numbers():
 
 @pytest.fixture
 def specials():
-    """pad 0, bos 1, eos 2, mask 3, sentinels 4 to 43, ordinary ids from 44; every fourth of these starts a word."""
-    starts = np.arange(1000) % 4 == 0
+    """pad 0, bos 1, eos 2, mask 3, sentinels 4 to 43, ordinary ids 44 to 999, tokens with a name from 1000.
+
+    Of the ordinary ids every fourth starts a word, every tenth (49, 59, …) ends a sentence.
+    """
+    names = ("[R]", "[S]", "[X]", "<fim_prefix>", "<fim_suffix>", "<fim_middle>")
     return Numbers(
-        pad_id=0, bos_id=1, eos_id=2, mask_id=3, sentinel_ids=list(range(4, 44)), special_ids=list(range(44)),
-        word_start_table=starts,
+        1006, pad_id=0, bos_id=1, eos_id=2, mask_id=3, sentinel_ids=list(range(4, 44)),
+        special_ids=[*range(44), *range(1000, 1006)], word_start_table=np.arange(1006) % 4 == 0,
+        names={name: 1000 + i for i, name in enumerate(names)}, sentence_ids=range(49, 1000, 10),
     )  # fmt: skip
 
 

@@ -21,6 +21,9 @@ def digest(batch):
 
 
 OBJECTIVES = [data.CausalLM(), data.MaskedLM(), data.SpanCorruption(), data.BARTDenoising()]
+OTHERS = [data.PrefixLM(), data.UL2(), data.FillInTheMiddle(), data.ReplacedTokenDetection(), data.NextSentence(),
+          data.SentenceOrder(), data.PermutationLM(),
+          data.Mixture((data.SpanCorruption(), data.PrefixLM()))]  # fmt: skip
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def load(specials, as_texts, documents):
 
 
 @pytest.mark.parametrize("packing", ["concatenate", "best_fit"])
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", OBJECTIVES + OTHERS, ids=lambda one: type(one).__name__)
 def test_shapes_and_types(load, objective, packing):
     loader = load(objective, packing=packing)
     for x, y, w in (loader.batch(0), loader.batch(10**9), loader.validation.batch(len(loader.validation) - 1)):
@@ -108,6 +111,13 @@ def test_restart_at_any_step_gives_the_same_batches(load, objective, packing):
     resumed = list(load(objective, packing=packing).iterate(17, 30, threads=3))
     assert [digest(batch) for batch in resumed] == known[17:30]
     assert digest(load(objective, packing=packing, seed=1).batch(0)) != known[0]
+
+
+@pytest.mark.parametrize("objective", OTHERS, ids=lambda one: type(one).__name__)
+def test_batches_can_be_had_in_any_order_again(load, objective):
+    known = [digest(load(objective).batch(step)) for step in range(6)]
+    assert len(set(known)) == 6
+    assert [digest(batch) for batch in load(objective).iterate(2, 6, threads=3)] == known[2:]
 
 
 def test_row_and_batch_agree_across_the_end_of_an_epoch(load):

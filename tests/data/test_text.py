@@ -94,7 +94,14 @@ def test_chinese_text_too(shared_data):
     assert len(loader.store) > 1000
 
 
-@pytest.mark.parametrize("name", ["loader", "packing", "rows", "sources"])
+OBJECTIVES = ("base", "fill_in_the_middle", "infilling", "masked", "mixture", "pairs", "permutation", "prefix",
+              "replaced", "ul2")  # fmt: skip
+
+
+MODULES = ("labelled", "loader", "packing", "preview", "rows", "sources", *(f"objectives.{one}" for one in OBJECTIVES))
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name):
     result = doctest.testmod(importlib.import_module(f"zoo.data.{name}"))
     assert result.attempted and not result.failed

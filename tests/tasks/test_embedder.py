@@ -1,12 +1,15 @@
 """TextEmbedder against sentence-transformers' files and vectors, with real weights where they are installed."""
 
+import itertools
 import json
 
+import keras
 import numpy as np
 import pytest
 
 import zoo
 from tests.parity_cases import CASES
+from zoo import data
 from zoo.loading import weights
 
 pytestmark = pytest.mark.backends
@@ -163,3 +166,29 @@ def test_a_prompt_and_lower_case(tmp_path):
     np.testing.assert_allclose(prompted.embed("Where is IT"), plain.embed("query: where is it"), atol=1e-6)
     prompted.save_to_preset(tmp_path)
     assert zoo.TextEmbedder.from_preset(tmp_path).options == prompted.options
+
+
+def test_in_batch_contrast_is_simcses_equation():
+    rng = np.random.default_rng(0)
+    vectors, weights = rng.normal(size=(6, 2, 8)).astype("float32"), np.array([1, 1, 0, 1, 1, 1], "float32")
+    unit = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scores = np.exp(unit[:, 0] @ unit[:, 1].T / 0.05)
+    losses = -np.log(np.diag(scores) / scores.sum(axis=1))
+    loss = zoo.InBatchContrast()(np.ones(6), vectors, sample_weight=weights)
+    assert float(loss) == pytest.approx((losses * weights).sum() / 5, rel=1e-5)
+    assert keras.losses.deserialize(keras.losses.serialize(zoo.InBatchContrast(0.1))).temperature == 0.1
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        zoo.InBatchContrast(0)
+
+
+def test_in_batch_contrast_brings_partners_together():
+    words = ("the", "a", "one", "this"), ("cat", "dog", "bird", "fish"), ("sat", "ran")
+    text = [" ".join([*some, "."]) for some in itertools.product(*words)]
+    tokenizer = zoo.Tokenizer.train(text, kind="wordpiece", vocabulary_size=100)
+    backbone = zoo.BERTBackbone(vocabulary_size=tokenizer.vocabulary_size, num_layers=1, num_heads=2, hidden_dim=16,
+                                intermediate_dim=32, max_sequence_length=16)  # fmt: skip
+    embedder = zoo.TextEmbedder(backbone, tokenizer)
+    embedder.compile(keras.optimizers.Adam(1e-2), zoo.InBatchContrast(), weighted_metrics=None)
+    loader = data.pretraining(data.texts(text * 4), tokenizer, data.Contrastive(), 8, 16, packing="best_fit")
+    losses = embedder.fit(loader.dataset(), steps_per_epoch=10, epochs=2, verbose=0, shuffle=False).history["loss"]
+    assert losses[1] < losses[0]

@@ -4,22 +4,50 @@
 """
 
 from zoo.data import sources
+from zoo.data.labelled import labelled
 from zoo.data.loader import Pretraining, pretraining
-from zoo.data.objectives import BARTDenoising, CausalLM, MaskedLM, Objective, SpanCorruption
+from zoo.data.objectives import (
+    UL2,
+    BARTDenoising,
+    CausalLM,
+    Contrastive,
+    FillInTheMiddle,
+    MaskedLM,
+    Mixture,
+    NextSentence,
+    Objective,
+    PermutationLM,
+    PrefixLM,
+    ReplacedTokenDetection,
+    SentenceOrder,
+    SpanCorruption,
+)
+from zoo.data.preview import preview
 from zoo.data.prose import pydocs
 from zoo.data.sources import texts
 from zoo.data.store import Store, prepare
 
 __all__ = [
+    "UL2",
     "BARTDenoising",
     "CausalLM",
+    "Contrastive",
+    "FillInTheMiddle",
     "MaskedLM",
+    "Mixture",
+    "NextSentence",
     "Objective",
+    "PermutationLM",
+    "PrefixLM",
     "Pretraining",
+    "ReplacedTokenDetection",
+    "SentenceOrder",
     "SpanCorruption",
     "Store",
+    "labelled",
     "prepare",
     "pretraining",
+    "preview",
     "pydocs",
     "sources",
     "texts",

@@ -79,6 +79,7 @@ def pretraining(
         store = sources.check(tokenizer)
     else:
         store = prepare(source_module.open(sources, split, field), tokenizer, cache, progress)
+    bound = bound.informed(store.tokens)
     training, held_out = store.split(validation_share, seed)
     options = {"packing": packing, "batch_size": batch_size, "seed": seed, "process": (process_index, process_count)}
     validation = Pretraining(store, held_out, bound, held_out=True, **options) if validation_share else None

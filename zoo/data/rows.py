@@ -1,7 +1,8 @@
 """From pieces of documents to rows of tokens, and the random numbers of a row. No objective, no file.
 
-`Rows` is what an objective works on; `Frame` says which special tokens stand around documents; `RowRandom` gives each
-row its own generator, so that a row comes out the same alone, in any batch and in any process.
+`Rows` is what an objective works on, `Documents` where documents lie in them; `Frame` says which special tokens stand
+around documents; `RowRandom` gives each row its own generator, so that a row comes out the same alone, in any batch and
+in any process.
 """
 
 import dataclasses
@@ -43,6 +44,36 @@ class Rows:
             raise ValueError("An objective takes Rows, or a dictionary of token_ids and segment_ids or padding_mask.")
         segment_ids = np.asarray(batch.get("segment_ids", batch.get("padding_mask")), "int32")
         return cls(np.asarray(batch["token_ids"], "int32"), segment_ids, restarted_positions(segment_ids))
+
+    def take(self, index):
+        """Some of the rows."""
+        return Rows(self.token_ids[index], self.segment_ids[index], self.positions[index])
+
+
+class Documents:
+    """Where the D documents, or their pieces, lie in rows of `segment_ids` (b, t), in reading order.
+
+    Attributes:
+        row, start, length: (D,), where each lies; number: (D,), which one of its row it is, from 0.
+        place: indices, into the flat rows, of the tokens that are no padding.
+        document, inside: of these tokens, which of the D documents each is in, and at what place in it, from 0.
+    """
+
+    def __init__(self, segment_ids):
+        t = segment_ids.shape[1]
+        opens = segment_ids > 0
+        opens[:, 1:] &= segment_ids[:, 1:] != segment_ids[:, :-1]
+        first = np.flatnonzero(opens)
+        self.row, self.start = np.divmod(first, t)
+        self.number = np.cumsum(opens, axis=1).ravel()[first] - 1
+        self.place = np.flatnonzero(segment_ids)
+        self.document = (np.cumsum(opens) - 1)[self.place]
+        self.inside = self.place - first[self.document]
+        self.length = np.bincount(self.document, minlength=len(first))
+
+    def pick(self, values):
+        """(D,): of `values` (b, t), a number for each document of a row."""
+        return values[self.row, self.number]
 
 
 def restarted_positions(segment_ids):
@@ -119,3 +150,22 @@ class RowRandom:
         for row, generator in zip(out, self._generators):
             generator.random(out=row)
         return out
+
+    def take(self, index):
+        """The generators of some of the rows."""
+        some = object.__new__(RowRandom)
+        some._generators = [self._generators[i] for i in index]
+        return some
+
+
+class SharedRandom:
+    """The same from one numpy Generator for all `rows`: for use without a loader."""
+
+    def __init__(self, generator, rows):
+        self._generator, self._rows = generator, rows
+
+    def random(self, count):
+        return self._generator.random((self._rows, count))
+
+    def take(self, index):
+        return SharedRandom(self._generator, len(index))

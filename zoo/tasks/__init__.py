@@ -8,10 +8,10 @@ from zoo.tasks.question_answerer import QuestionAnswerer
 from zoo.tasks.replaced_token_detector import ReplacedTokenDetector
 from zoo.tasks.seq2seq_lm import Seq2SeqLM
 from zoo.tasks.text_classifier import TextClassifier
-from zoo.tasks.text_embedder import TextEmbedder
+from zoo.tasks.text_embedder import InBatchContrast, TextEmbedder
 from zoo.tasks.token_classifier import TokenClassifier
 
 __all__ = [
-    "CausalLM", "MaskedLM", "MultipleChoice", "NextSentence", "QuestionAnswerer", "ReplacedTokenDetector", "Seq2SeqLM",
-    "TextClassifier", "TextEmbedder", "TokenClassifier",
+    "CausalLM", "InBatchContrast", "MaskedLM", "MultipleChoice", "NextSentence", "QuestionAnswerer",
+    "ReplacedTokenDetector", "Seq2SeqLM", "TextClassifier", "TextEmbedder", "TokenClassifier",
 ]  # fmt: skip

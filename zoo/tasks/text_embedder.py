@@ -34,11 +34,39 @@ class CosineSimilarityError(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class InBatchContrast(keras.losses.Loss):
+    """Cross-entropy of telling a text's partner from those of the other texts in the batch, by cosines.
+
+    -log(exp(cos(h_i, h'_i) / T) / sum_j exp(cos(h_i, h'_j) / T)) for vectors (b, 2, d). The labels are not looked at.
+
+    Args:
+        temperature: T.
+
+    Source: Gao et al. 2021 (SimCSE), arXiv 2104.08821, equation 1.
+    """
+
+    def __init__(self, temperature=0.05, name="loss", reduction="mean_with_sample_weight", **kwargs):
+        super().__init__(name=name, reduction=reduction, **kwargs)
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature!r}.")
+        self.temperature = temperature
+
+    def call(self, y_true, y_pred):
+        first, second = (ops.normalize(y_pred[:, i], axis=-1) for i in range(2))
+        logits = ops.matmul(first, ops.transpose(second)) / self.temperature
+        return -ops.diagonal(ops.log_softmax(logits, axis=-1))
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class TextEmbedder(Downstream):
     """A backbone, pooling, and perhaps a dense layer and normalisation, as sentence-transformers stacks them.
 
     Called on the batch dictionary; returns (b, d), float32; on arrays (b, n, t) it returns (b, n, d). `fit` takes two
-    lists of texts and a score in [-1, 1] for each pair, the cosine that their vectors should have.
+    lists of texts and a score in [-1, 1] for each pair, the cosine that their vectors should have; compiled with
+    `loss=InBatchContrast()` it learns from pairs alone.
 
     Args:
         backbone: an encoder or decoder `Backbone`; of an encoder-decoder, its encoder alone.

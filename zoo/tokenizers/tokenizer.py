@@ -213,6 +213,24 @@ class Tokenizer:
             self.__dict__.pop(name, None)
         return added
 
+    def add_roles(self, roles):
+        """Gives special tokens to roles that have none, `{"mask": "<mask>"}`; returns how many tokens were new.
+
+        Tokens that are not in the vocabulary get new ids at the end.
+
+        Raises:
+            ValueError: an unknown role, or one that has a token.
+        """
+        for role in roles:
+            if role not in ROLES:
+                raise ValueError(f"Unknown role {role!r} of a special token; known are {', '.join(ROLES)}.")
+            if role in self._roles:
+                raise ValueError(f"The tokenizer has a {role} token already, {self._roles[role]!r}.")
+        added = self.add_tokens(roles.values())
+        self._roles |= roles
+        self.__dict__.pop("special_ids", None)
+        return added
+
     def add_sentinels(self, count):
         """Adds T5's `<extra_id_0>`, ... on new ids at the end, the first of them on the highest id."""
         if count and self.sentinel_ids:

@@ -26,7 +26,7 @@ class CausalLM(Objective):
     def frame(self):
         return Frame(document_start=self.role("bos", "cls"), document_end=self.role("eos", "sep"))
 
-    def make(self, rows, random):
+    def make(self, rows, rng):
         segments = rows.segment_ids
         x = {
             "token_ids": rows.token_ids[:, :-1],

@@ -1,6 +1,7 @@
 """Masked language modelling: which tokens are hidden, and behind what."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -17,20 +18,36 @@ class MaskedLM(Objective):
     chosen token is replaced by the mask with probability `mask_share`, by a uniformly drawn token with probability
     `random_share`, else left. Special tokens and padding are never chosen. With `whole_word` all tokens of a word are
     chosen together, as the tokenizer's `whole_word_starts` tells words: words in random order, passing over those that
-    would exceed round(rate C).
+    would exceed round(rate C). With `span` a row falls into spans, of tokens or with `whole_word` of words, whose
+    lengths are drawn from the geometric distribution P(l) ~ 0.8 ** l, l = 1, …, 10 (mean 3.8), and spans are chosen as
+    words are; all tokens of a span are replaced in the same manner. Documents and special tokens end words and spans.
+
+    In scripts without spaces (Chinese, Japanese, Thai, …) a word is what the tokenizer has as one token, for most a
+    character: see `Tokenizer.word_start_table`.
 
     Rows start with cls (else bos) and every document ends with sep (else eos), where the tokenizer has them.
 
     x: token_ids, segment_ids, positions (b, sequence_length), mask_positions (b, m) ascending; y, w: (b, m). Places
     left over have position 0, label 0 and weight 0.
 
-    Sources: Devlin et al. 2018, arXiv 1810.04805, section 3.1 and appendix A.1; Liu et al. 2019, arXiv 1907.11692.
+    Sources: Devlin et al. 2018, arXiv 1810.04805, section 3.1 and appendix A.1; Liu et al. 2019, arXiv 1907.11692;
+    spans: Joshi et al. 2019 (SpanBERT), arXiv 1907.10529, section 3.1; whole words: BERT's published code.
+
+    >>> from zoo import Tokenizer, data
+    >>> tokenizer = Tokenizer.train(["to be or not to be"], kind="wordpiece", vocabulary_size=40)
+    >>> objective = data.MaskedLM(0.3, mask_share=1, random_share=0, whole_word=True).bind(tokenizer, 11)
+    >>> x, y, w = objective(tokenizer.batch(["to be or not to be"]), np.random.default_rng(0))
+    >>> tokenizer.decode(x["token_ids"][0], skip_special_tokens=False), tokenizer.decode(y[0][w[0] > 0])
+    ('[CLS] to [MASK] [MASK] [MASK] not to be [SEP]', 'be or')
     """
+
+    roles = ("mask",)
 
     rate: float = 0.15
     mask_share: float = 0.8
     random_share: float = 0.1
     whole_word: bool = False
+    span: bool = False
 
     def check(self):
         check_share(rate=self.rate)
@@ -54,16 +71,14 @@ class MaskedLM(Objective):
         """m, the number of places a row has for predictions."""
         return min(math.ceil(self.rate * self.sequence_length), self.sequence_length - 1)
 
-    def make(self, rows, random):
+    def make(self, rows, rng):
         token_ids, t = rows.token_ids, self.sequence_length
-        positions = np.where(self._choose(rows, random), np.arange(t), t)
-        positions = np.sort(positions, axis=1)[:, : self.mask_count]
-        chosen = positions < t
-        positions = np.where(chosen, positions, 0)
+        positions, chosen, unit = self.places(rows, rng)
         y = np.where(chosen, np.take_along_axis(token_ids, positions, axis=1), 0)
 
-        draw = random(self.mask_count)
-        drawn = (random(self.mask_count) * self.tokenizer.vocabulary_size).astype("int32")
+        draw = rng.random(t if self.span else self.mask_count)
+        draw = np.take_along_axis(draw, np.take_along_axis(unit, positions, axis=1), axis=1) if self.span else draw
+        drawn = (rng.random(self.mask_count) * self.tokenizer.vocabulary_size).astype("int32")
         shown = np.where(draw < self.mask_share + self.random_share, drawn, y)
         shown = np.where(draw < self.mask_share, self.tokenizer.mask_id, shown)
         masked = token_ids.copy()
@@ -77,13 +92,20 @@ class MaskedLM(Objective):
         }
         return x, y, chosen.astype("float32")
 
-    def _choose(self, rows, random):
-        """Which tokens are chosen, (b, t) bool."""
-        b, t = rows.token_ids.shape
+    def places(self, rows, rng):
+        """Which tokens are chosen: positions (b, m), whether each is one (b, m), and `_units` (b, t)."""
+        t = self.sequence_length
         candidate = (rows.segment_ids > 0) & ~self.is_special[rows.token_ids]
-        word = self._words(rows, candidate) if self.whole_word else np.broadcast_to(np.arange(t), (b, t))
+        unit = self._units(rows, candidate, rng)
+        positions = np.where(self._choose(candidate, unit, rng), np.arange(t), t)
+        positions = np.sort(positions, axis=1)[:, : self.mask_count]
+        return np.where(positions < t, positions, 0), positions < t, unit
+
+    def _choose(self, candidate, word, rng):
+        """Which of the tokens `candidate` are chosen, whole `word`s (b, t) of them: (b, t) bool."""
+        b, t = candidate.shape
         size = np.bincount((np.arange(b)[:, None] * t + word)[candidate], minlength=b * t).reshape(b, t)
-        order = np.argsort(np.where(size > 0, random(t), 2), axis=1)
+        order = np.argsort(np.where(size > 0, rng.random(t), 2), axis=1)
         size = np.take_along_axis(size, order, axis=1)
         candidates = candidate.sum(axis=1, keepdims=True)
         wanted = np.minimum(np.maximum(np.round(self.rate * candidates), candidates > 0), self.mask_count)
@@ -100,8 +122,25 @@ class MaskedLM(Objective):
         np.put_along_axis(chosen, order, taken, axis=1)
         return candidate & np.take_along_axis(chosen, word, axis=1)
 
-    def _words(self, rows, candidate):
-        """The number of the word that a token is in (b, t); words end with their document and at special tokens."""
-        start = self.tokenizer.whole_word_starts(rows.token_ids) | ~candidate
-        start[:, 1:] |= ~candidate[:, :-1] | (rows.segment_ids[:, 1:] != rows.segment_ids[:, :-1])
-        return np.cumsum(start, axis=1) - 1
+    def _units(self, rows, candidate, rng):
+        """The number of what a token is chosen together with (b, t): itself, its word, its span."""
+        b, t = candidate.shape
+        if not (self.whole_word or self.span):
+            return np.broadcast_to(np.arange(t), (b, t))
+        breaks = ~candidate
+        breaks[:, 1:] |= ~candidate[:, :-1] | (rows.segment_ids[:, 1:] != rows.segment_ids[:, :-1])
+        start = breaks | (self.tokenizer.whole_word_starts(rows.token_ids) if self.whole_word else True)
+        if self.span:
+            length = 1 + np.searchsorted(_span_lengths(), rng.random(t))
+            edge = np.zeros((b, t + 1), bool)  # which of the tokens or words begin a span
+            np.put_along_axis(edge, np.minimum(np.cumsum(length, axis=1) - length, t), True, axis=1)
+            order = np.maximum(np.cumsum(start, axis=1) - 1, 0)
+            start &= breaks | np.take_along_axis(edge, order, axis=1)
+        return np.maximum(np.cumsum(start, axis=1) - 1, 0)
+
+
+@functools.cache
+def _span_lengths(p=0.2, longest=10):
+    """P(length <= l) for l = 1, …, longest: a geometric distribution, cut off."""
+    share = p * (1 - p) ** np.arange(longest)
+    return np.cumsum(share) / share.sum()

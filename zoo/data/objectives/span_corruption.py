@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from zoo.data.objectives.base import Objective, check_share, decoder_inputs
+from zoo.data.objectives.base import Objective, check_share, close, decoder_inputs
 from zoo.data.rows import restarted_positions
 
 
@@ -36,6 +36,7 @@ class SpanCorruption(Objective):
     rate: float = 0.15
     mean_span: float = 3.0
     decoder_start: int | None = None
+    raw_length: int | None = dataclasses.field(default=None, kw_only=True, repr=False)  # R, where it is not the largest
 
     def check(self):
         check_share(rate=self.rate)
@@ -45,16 +46,18 @@ class SpanCorruption(Objective):
         if self.decoder_start is None:
             self.need("pad", "bos")
         raw, noise, spans = self.lengths
-        if raw - noise < spans or raw - noise + spans + 1 != self.sequence_length:
+        width, room = raw - noise + spans + 1, self.sequence_length
+        if raw - noise < spans or width > room or (self.raw_length is None and width < room):
             raise ValueError(
                 f"rate={self.rate} and mean_span={self.mean_span} do not fit sequence_length={self.sequence_length}: "
                 "lower the rate, or lengthen the spans or the sequence."
             )
-        if spans > len(self.sentinels):
-            raise ValueError(
-                f"SpanCorruption needs {spans} sentinels at sequence_length={self.sequence_length}, the tokenizer has "
-                f"{len(self.sentinels)}: add them with tokenizer.add_sentinels({spans}) before the model is built."
-            )
+        self.need_sentinels()
+
+    def shortened(self, row_length):
+        short = dataclasses.replace(self, raw_length=row_length)
+        short.check()
+        return short
 
     @functools.cached_property
     def lengths(self):
@@ -64,6 +67,8 @@ class SpanCorruption(Objective):
             noise = min(max(round(raw * self.rate), 1), raw - 1)
             return raw, noise, max(1, round(noise / self.mean_span))
 
+        if self.raw_length is not None:
+            return parts(self.raw_length)
         fitting = parts(2)
         while True:
             raw, noise, spans = parts(fitting[0] + 1)
@@ -73,21 +78,19 @@ class SpanCorruption(Objective):
 
     row_length = property(lambda self: self.lengths[0])
     target_length = property(lambda self: self.lengths[1] + self.lengths[2] + 1)
+    sentinel_count = property(lambda self: self.lengths[2])
+    sentinels = functools.cached_property(Objective.need_sentinels)
     eos_id = property(lambda self: self.role("eos", "sep"))
-
-    @functools.cached_property
-    def sentinels(self):
-        return np.asarray(self.tokenizer.sentinel_ids, "int32")
 
     @property
     def start_id(self):
         return self.role("pad", "bos") if self.decoder_start is None else self.decoder_start
 
-    def make(self, rows, random):
+    def make(self, rows, rng):
         tokens, segments = rows.token_ids, rows.segment_ids
         raw, noise, spans = self.lengths
-        kept = _composition(random(raw - noise - 1), spans)
-        lost = _composition(random(noise - 1), spans)
+        kept = _composition(rng.random(raw - noise - 1), spans)
+        lost = _composition(rng.random(noise - 1), spans)
         runs = np.stack([kept, lost], axis=2).reshape(len(tokens), 2 * spans)
         run = np.repeat(np.tile(np.arange(2 * spans), len(tokens)), runs.ravel()).reshape(tokens.shape)
         hidden, span = run % 2 == 1, run // 2
@@ -108,20 +111,11 @@ class SpanCorruption(Objective):
         own = segments == np.take_along_axis(owner, span, axis=1)
         np.put_along_axis(own, first - 1, True, axis=1)
         last = segments.max(axis=1)
-        token_ids, segment_ids = self._close(inputs, input_segments, last)
-        y, decoder_segments = self._close(targets, target_segments, last, own[keep].reshape(targets.shape))
+        token_ids, segment_ids = close(inputs, input_segments, last, self.eos_id, self.pad_id)
+        own = own[keep].reshape(targets.shape)  # without the rest of a span that left its document
+        y, decoder_segments = close(targets, target_segments, last, self.eos_id, self.pad_id, own)
         x = {"token_ids": token_ids, "segment_ids": segment_ids, "positions": restarted_positions(segment_ids)}
         return x | decoder_inputs(y, decoder_segments, self.start_id), y, (decoder_segments > 0).astype("float32")
-
-    def _close(self, tokens, segments, last, own=True):
-        """Adds eos, in the document `last` (b,), before the padding; tokens not their span's `own` become padding."""
-        b, t = tokens.shape
-        token_ids, segment_ids = np.full((b, t + 1), self.pad_id, "int32"), np.zeros((b, t + 1), "int32")
-        token_ids[:, :-1] = np.where(segments > 0, tokens, self.pad_id)
-        segment_ids[:, :-1] = np.where(own, segments, 0)
-        end = np.arange(b), (segments > 0).sum(axis=1)
-        token_ids[end], segment_ids[end] = self.eos_id, last
-        return token_ids, segment_ids
 
 
 def _composition(scores, parts):
