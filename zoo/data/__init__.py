@@ -4,6 +4,7 @@
 """
 
 from zoo.data import sources
+from zoo.data.cleaning import Cleaning
 from zoo.data.labelled import labelled
 from zoo.data.loader import Pretraining, pretraining
 from zoo.data.objectives import (
@@ -22,15 +23,17 @@ from zoo.data.objectives import (
     SentenceOrder,
     SpanCorruption,
 )
+from zoo.data.preparation import prepare
 from zoo.data.preview import preview
 from zoo.data.prose import pydocs
 from zoo.data.sources import texts
-from zoo.data.store import Store, prepare
+from zoo.data.store import Store
 
 __all__ = [
     "UL2",
     "BARTDenoising",
     "CausalLM",
+    "Cleaning",
     "Contrastive",
     "FillInTheMiddle",
     "MaskedLM",

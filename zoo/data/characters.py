@@ -1,7 +1,7 @@
-"""What characters are, for a whole text at once: letters, digits, space, or nothing that text holds. It knows no tokens.
+"""What the characters of a text are: letters, digits, space, or nothing that text holds; and where it can be cut.
 
 The kind of a character comes from its Unicode category. In scripts without spaces between words (Chinese, Japanese,
-Thai and others) each character stands for a word.
+Thai and others) each character stands for a word. It knows no tokens and no documents beyond their text.
 """
 
 import functools
@@ -33,6 +33,29 @@ def count_kinds(text):
     for start in range(0, len(text), 1 << 20):
         counts += np.bincount(kinds(codepoints(text[start : start + (1 << 20)])), minlength=6)
     return counts
+
+
+def batches(texts, size, longest):
+    """Texts in batches of about `size` characters, those longer than `longest` in pieces, cut before white space.
+
+    Yields: numbers (pieces,) int64 of the texts, in rising order, and a list of the pieces.
+    """
+    numbers, pieces, total = [], [], 0
+    for number, text in enumerate(texts):
+        start = 0
+        while start < len(text):
+            stop = start + longest
+            if stop < len(text):
+                stop = max(text.rfind(" ", start + 1, stop), text.rfind("\n", start + 1, stop))
+                stop = start + longest if stop < 0 else stop
+            numbers.append(number)
+            pieces.append(text[start:stop])
+            total, start = total + len(pieces[-1]), stop
+            if total >= size:
+                yield np.array(numbers), pieces
+                numbers, pieces, total = [], [], 0
+    if pieces:
+        yield np.array(numbers), pieces
 
 
 @functools.cache

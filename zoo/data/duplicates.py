@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.characters import ALONE, DIGIT, LETTER, codepoints, kinds
+from zoo.data.characters import ALONE, DIGIT, LETTER, batches, codepoints, kinds
 
 PERMUTATIONS = 128
 PIECE = 1 << 18  # characters looked at together
@@ -48,12 +48,13 @@ def signatures(texts):
     Andrei Broder, On the resemblance and containment of documents, 1997.
     """
     out = np.full((PERMUTATIONS, len(texts)), _EMPTY)
-    for numbers, pieces in _batches(texts):
-        shingles, piece = _shingles(pieces)
+    for numbers, pieces in batches(texts, PIECE, PIECE):
+        shingles, piece = _shingles([piece.lower() for piece in pieces])
         if not len(shingles):
             continue
-        first = np.flatnonzero(np.diff(piece, prepend=-1))
-        rows = numbers[piece[first]]
+        number = numbers[piece]
+        first = np.flatnonzero(np.diff(number, prepend=-1))
+        rows = number[first]
         hashed = np.empty_like(shingles)
         for row, multiplier, offset in zip(out, _MULTIPLIERS, _OFFSETS):
             np.multiply(shingles, multiplier, out=hashed)
@@ -62,24 +63,9 @@ def signatures(texts):
     return out.T
 
 
-def _batches(texts):
-    """Lower-case pieces of texts, (numbers of their texts, pieces), of PIECE characters together, or few more."""
-    numbers, pieces, size = [], [], 0
-    for number, text in enumerate(texts):
-        for start in range(0, len(text), PIECE):
-            numbers.append(number)
-            pieces.append(text[start : start + PIECE])
-            size += len(pieces[-1])
-            if size + len(pieces) >= PIECE or start + PIECE < len(text):  # one piece of a text in a batch
-                yield np.array(numbers), pieces
-                numbers, pieces, size = [], [], 0
-    if pieces:
-        yield np.array(numbers), pieces
-
-
 def _shingles(pieces):
     """Hashes of the pairs of neighbouring words, uint32, and the piece each is in; the first word is a pair too."""
-    codes = [codepoints(piece.lower()) for piece in pieces]
+    codes = [codepoints(piece) for piece in pieces]
     ends = np.cumsum([len(one) + 1 for one in codes])
     codes = np.concatenate([part for one in codes for part in (one, [np.uint32(32)])])
     kind = kinds(codes)
