@@ -98,7 +98,7 @@ OBJECTIVES = ("base", "fill_in_the_middle", "infilling", "masked", "mixture", "p
               "replaced", "ul2")  # fmt: skip
 
 
-MODULES = ("cleaning", "labelled", "loader", "packing", "preparation", "preview", "rows", "sources",
+MODULES = ("cleaning", "labelled", "loader", "packing", "preparation", "preview", "report", "rows", "sources",
            *(f"objectives.{one}" for one in OBJECTIVES))  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from zoo.data.objectives import (
 from zoo.data.preparation import prepare
 from zoo.data.preview import preview
 from zoo.data.prose import pydocs
+from zoo.data.report import length_histogram, summary
 from zoo.data.sources import texts
 from zoo.data.store import Store
 
@@ -48,10 +49,12 @@ __all__ = [
     "SpanCorruption",
     "Store",
     "labelled",
+    "length_histogram",
     "prepare",
     "pretraining",
     "preview",
     "pydocs",
     "sources",
+    "summary",
     "texts",
 ]

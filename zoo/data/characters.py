@@ -36,7 +36,7 @@ def count_kinds(text):
 
 
 def batches(texts, size, longest):
-    """Texts in batches of about `size` characters, those longer than `longest` in pieces, cut before white space.
+    """Texts in batches of about `size` characters, those longer than `longest` in pieces, cut where white space begins.
 
     Yields: numbers (pieces,) int64 of the texts, in rising order, and a list of the pieces.
     """
@@ -46,8 +46,9 @@ def batches(texts, size, longest):
         while start < len(text):
             stop = start + longest
             if stop < len(text):
-                stop = max(text.rfind(" ", start + 1, stop), text.rfind("\n", start + 1, stop))
-                stop = start + longest if stop < 0 else stop
+                space = max(text.rfind(" ", start, stop), text.rfind("\n", start, stop), start)
+                kept = len(text[start:space].rstrip())
+                stop = start + (kept or longest)
             numbers.append(number)
             pieces.append(text[start:stop])
             total, start = total + len(pieces[-1]), stop

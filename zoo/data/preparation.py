@@ -55,7 +55,7 @@ def prepare(
         validation_share: share of the documents that `pretraining` holds out where it is not told otherwise.
         progress: whether to show a progress bar.
 
-    A document of more than 131,072 characters is tokenized in pieces cut before white space, and stored as one.
+    A document of more than 131,072 characters is tokenized in pieces, cut where white space begins, and stored as one.
 
     Returns: a `Store`; `zoo.data.summary(store)` says what became of the documents.
 
@@ -195,10 +195,14 @@ def _blocks(source, cleaning, dropped, bar):
 
 def _key_and_sizes(text):
     """The facts of a document but its tokens; words are what stands between ASCII white space."""
-    data = text.encode("utf-8", "surrogatepass")
-    key = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
-    inside = np.frombuffer(b" " + data, "uint8") > 32
-    return key, 0, len(text), np.count_nonzero(inside[1:] & ~inside[:-1]), len(data)
+    hashed, words, size, last = hashlib.blake2b(digest_size=8), 0, 0, b" "
+    for start in range(0, len(text), BLOCK):
+        data = text[start : start + BLOCK].encode("utf-8", "surrogatepass")
+        hashed.update(data)
+        inside = np.frombuffer(last + data, "uint8") > 32
+        words += np.count_nonzero(inside[1:] & ~inside[:-1])
+        size, last = size + len(data), data[-1:]
+    return int.from_bytes(hashed.digest(), "little"), 0, len(text), words, size
 
 
 def _encode(texts, tokenizer, dtype, out):

@@ -5,6 +5,7 @@ again, or None where the documents can be read only once. It knows nothing of to
 """
 
 import glob
+import itertools
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -77,7 +78,7 @@ class Texts:
             return digest([str(known).encode(), b"\0", self.field.encode()])
         if not isinstance(self.documents, (list, tuple)):
             return None
-        return digest(part for text in self for part in (text.encode("utf-8", "surrogatepass"), b"\0"))
+        return digest(part for text in self for part in itertools.chain(_encoded(text), [b"\0"]))
 
     def __iter__(self):
         for index, text in enumerate(self.documents):
@@ -127,3 +128,9 @@ def _find(spec):
             "documents themselves are given as zoo.data.texts([...])."
         )
     return paths
+
+
+def _encoded(text):
+    """The bytes of a text, in slices: a long one is not in memory twice."""
+    for start in range(0, len(text), 1 << 20):
+        yield text[start : start + (1 << 20)].encode("utf-8", "surrogatepass")

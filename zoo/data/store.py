@@ -72,7 +72,7 @@ class Store:
 
     @property
     def validation_share(self):
-        """The share of the documents that `prepare` was told to hold out, or the usual one."""
+        """The share of the documents that `prepare` was told to hold out, or 0.05."""
         return self.manifest.get("options", {}).get("validation_share") or VALIDATION_SHARE
 
     def spans(self):
