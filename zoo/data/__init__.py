@@ -7,6 +7,7 @@ from zoo.data import sources
 from zoo.data.cleaning import Cleaning
 from zoo.data.labelled import labelled
 from zoo.data.loader import Pretraining, pretraining
+from zoo.data.mixture import MixedPretraining, mixed_pretraining
 from zoo.data.objectives import (
     UL2,
     BARTDenoising,
@@ -38,6 +39,7 @@ __all__ = [
     "Contrastive",
     "FillInTheMiddle",
     "MaskedLM",
+    "MixedPretraining",
     "Mixture",
     "NextSentence",
     "Objective",
@@ -50,6 +52,7 @@ __all__ = [
     "Store",
     "labelled",
     "length_histogram",
+    "mixed_pretraining",
     "prepare",
     "pretraining",
     "preview",
