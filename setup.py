@@ -12,6 +12,7 @@ extras = {
     "torch": ["torch>=2.5"],
     "keras-nlp": ["keras-hub"],
     "eval": ["scikit-learn", "sacrebleu", "rouge-score"],
+    "parquet": ["pyarrow"],
     "docs": ["mkdocs-material"],
 }  # fmt: skip
 extras["bench"] = ["transformers>=5.0", "keras-hub"]

@@ -26,10 +26,12 @@ def define_flags():
 
 def define_training_flags():
     """Flags of every recipe that trains."""
-    flags.DEFINE_string("data", "pydocs", "Text: 'pydocs', a file, a directory or a glob of text or JSON lines files.")
+    flags.DEFINE_string(
+        "data", "pydocs", "Text: 'pydocs', a file, a directory or a glob; or a store that prepare.py made."
+    )
     flags.DEFINE_enum("split", None, ["line", "blank"], "How a text file falls into documents. Default: it is one.")
-    flags.DEFINE_string("field", "text", "Key of the text in JSON lines.")
-    flags.DEFINE_float("validation_share", 0.05, "Share of the documents held out.")
+    flags.DEFINE_string("field", "text", "Key or column of the text in JSON lines, CSV, TSV and Parquet.")
+    flags.DEFINE_float("validation_share", None, "Share of the documents held out. Default: the store's, or 0.05.")
     flags.DEFINE_string("output", None, "Directory of the run. Default: runs/<family>-<time>.")
     flags.DEFINE_bool("resume", False, "Continue from the newest whole checkpoint in --output, if it has one.")
     flags.DEFINE_integer("sequence_length", 128, "Tokens in a row.", lower_bound=2)
@@ -103,7 +105,7 @@ def check_training_flags():
             f"--dtype={FLAGS.dtype} does not train, for weights in half precision round most updates to nothing: "
             "use float32, or mixed_bfloat16, which computes in bfloat16 and keeps the weights in float32."
         )
-    if not 0 < FLAGS.validation_share < 1:
+    if FLAGS.validation_share is not None and not 0 < FLAGS.validation_share < 1:
         raise ValueError(f"--validation_share={FLAGS.validation_share} must lie between 0 and 1.")
 
 
@@ -146,9 +148,11 @@ def recall_flags():
 
 def write_flags(path):
     """Writes the resolved flags to a file that --flagfile reads."""
-    ours = [FLAGS.flags_by_module_dict()[module] for module in (__name__, sys.argv[0])]  # libraries define flags too
+    modules = FLAGS.flags_by_module_dict()
+    ours = [modules.get(module, ()) for module in (__name__, sys.argv[0])]  # libraries define flags too
     values = {flag.name: flag.value for found in ours for flag in found if flag.name != "resume"}
-    lines = [f"--{name}={value}" for name, value in sorted(values.items()) if value is not None]
+    values = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
+    lines = [f"--{name}={value}" for name in sorted(values) for value in values[name] if value is not None]
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text("\n".join([f"# {Path(sys.argv[0]).name} --flagfile={path}", *lines, ""]), encoding="utf-8")
     os.replace(temporary, path)

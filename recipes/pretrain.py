@@ -18,6 +18,7 @@ from absl import flags
 
 import zoo
 from zoo import pretrained
+from zoo.data.store import holds_store
 
 FLAGS = flags.FLAGS
 common.define_flags()
@@ -49,6 +50,7 @@ OBJECTIVES = {  # name: (class, the task that learns it on each shape of model)
     "contrastive": ("Contrastive", {"encoder": "TextEmbedder", "decoder": "TextEmbedder"}),
 }
 TWO_CLASSES = {"NextSentence": "TextClassifier", "ReplacedTokenDetector": "TokenClassifier"}  # where families lack them
+TRAINED = ("bpe", "wordpiece", "unigram", "char")
 ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 TOKENIZERS = {  # family: what is trained where nothing else is asked for
     "bert": {"kind": "wordpiece"},
@@ -65,7 +67,10 @@ def main():
     common.check_training_flags()
     config = preset_config() if FLAGS.preset else new_config()
     objective = make_objective(config)
-    sources = zoo.data.sources.open(FLAGS.data, FLAGS.split, FLAGS.field)
+    if holds_store(FLAGS.data):
+        sources = zoo.data.Store(FLAGS.data)
+    else:
+        sources = zoo.data.sources.open(FLAGS.data, FLAGS.split, FLAGS.field)
     optimizer = make_optimizer(config)
     output = common.open_run(f"{FLAGS.family}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
@@ -202,14 +207,20 @@ def make_optimizer(config):
 
 
 def make_tokenizer(sources, output, objective):
-    """The preset's tokenizer, the one that --tokenizer names, or one trained on the text and kept beside the run.
+    """The tokenizer of the preset, of --tokenizer, of the store, or one trained on the text and kept beside the run.
 
     One that is trained gets the special tokens that the objective needs, beyond --vocabulary_size.
     """
     if FLAGS.preset:
         return zoo.Tokenizer.from_preset(FLAGS.preset)
     options = TOKENIZERS.get(FLAGS.family, {"kind": "bpe"})
-    if FLAGS.tokenizer not in (None, "bpe", "wordpiece", "unigram", "char"):
+    if isinstance(sources, zoo.data.Store):
+        if FLAGS.tokenizer in TRAINED:
+            raise ValueError(
+                f"--tokenizer={FLAGS.tokenizer}: a store is trained on with its own tokenizer: leave it out."
+            )
+        FLAGS.tokenizer = FLAGS.tokenizer or str(sources.directory / "tokenizer")
+    if FLAGS.tokenizer not in (None, *TRAINED):
         return zoo.Tokenizer.from_preset(FLAGS.tokenizer)
     if FLAGS.tokenizer not in (None, options["kind"]):
         options = {"kind": FLAGS.tokenizer}

@@ -166,7 +166,7 @@ def test_unigram_perplexity_is_that_of_the_counts(load, numbers, documents):
         collections.Counter(
             token for start, stop in zip(*part) for token in loader.store.tokens[start + 1 : stop].tolist()
         )
-        for part in loader.store.split(0.05, 0)
+        for part in loader.store.split(0.05)
     )
     total = sum(training.values())
     nats = sum(count * -math.log((training[token] + 1) / (total + 1000)) for token, count in held_out.items())

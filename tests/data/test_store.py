@@ -17,11 +17,8 @@ def test_documents_come_back_and_empty_ones_do_not(source, numbers, tmp_path):
     store = data.prepare(source, numbers(), tmp_path / "store")
     assert [store.document(i).tolist() for i in range(len(store))] == [[5, 6, 7], [8], [9, 10]]
     assert store.tokens.dtype == "uint16" and not store.tokens.flags.writeable
-    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == [
-        "manifest.json",
-        "offsets.bin",
-        "tokens.bin",
-    ]
+    names = sorted(path.name for path in (tmp_path / "store").iterdir())
+    assert names == ["keys.bin", "manifest.json", "offsets.bin", "tokens.bin"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
 
 
@@ -92,20 +89,39 @@ def spans_of(part):
     return set(zip(*(array.tolist() for array in part)))
 
 
-def test_split_is_by_document_and_seeded(as_texts, numbers):
-    store = data.prepare(as_texts([[5] * (1 + i % 7) for i in range(200)]), numbers())
-    training, held_out = store.split(0.1, seed=3)
-    assert len(held_out[0]) == 20
+def documents_of(store, part):
+    return {tuple(store.tokens[start:stop].tolist()) for start, stop in spans_of(part)}
+
+
+def test_split_is_by_document_and_stays(as_texts, numbers, rng):
+    documents = [rng.integers(44, 1000, 1 + i % 7).tolist() for i in range(2000)]
+    documents = [list(one) for one in dict.fromkeys(map(tuple, documents))]
+    store = data.prepare(as_texts(documents), numbers())
+    training, held_out = store.split(0.1)
+    assert abs(len(held_out[0]) / len(store) - 0.1) < 4 * np.sqrt(0.09 / len(store))
     assert not spans_of(training) & spans_of(held_out)
     assert spans_of(training) | spans_of(held_out) == spans_of(store.spans())
-    assert spans_of(store.split(0.1, seed=3)[1]) == spans_of(held_out) != spans_of(store.split(0.1, seed=4)[1])
-    assert len(store.split(0, seed=3)[1][0]) == 0
+    assert spans_of(store.split(0.05)[1]) < spans_of(held_out) < spans_of(store.split(0.2)[1])
+    assert len(store.split(0)[1][0]) == 0
+    other = data.prepare(as_texts(documents[::-3]), numbers())  # fewer, in another order: each stays where it was
+    assert documents_of(other, other.split(0.1)[1]) < documents_of(store, held_out)
     with pytest.raises(ValueError, match="validation_share=1"):
-        store.split(1, seed=3)
+        store.split(1)
+
+
+def test_equal_documents_are_on_one_side(as_texts, numbers, rng):
+    documents = [[int(i)] for i in rng.integers(0, 300, 3000)]
+    store = data.prepare(as_texts(documents), numbers())
+    for share in (0.001, 0.1, 0.5, 0.999):
+        training, held_out = (documents_of(store, part) for part in store.split(share))
+        assert training and held_out and not training & held_out
+    same = data.prepare(as_texts([[5, 6]] * 100), numbers())
+    training, held_out = same.split(0.05)
+    assert (len(training[0]), len(held_out[0])) == (100, 1) and held_out[1] - held_out[0] == 1
 
 
 def test_one_long_document_holds_out_its_end(as_texts, numbers):
     store = data.prepare(as_texts([range(100), range(200, 205)]), numbers())
-    training, held_out = store.split(0.2, seed=0)
+    training, held_out = store.split(0.2)
     assert spans_of(training) == {(0, 79), (100, 105)} and spans_of(held_out) == {(79, 100)}
     assert np.sum(training[1] - training[0]) + np.sum(held_out[1] - held_out[0]) == len(store.tokens)

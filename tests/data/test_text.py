@@ -98,7 +98,8 @@ OBJECTIVES = ("base", "fill_in_the_middle", "infilling", "masked", "mixture", "p
               "replaced", "ul2")  # fmt: skip
 
 
-MODULES = ("labelled", "loader", "packing", "preview", "rows", "sources", *(f"objectives.{one}" for one in OBJECTIVES))
+MODULES = ("cleaning", "labelled", "loader", "mixture", "packing", "preparation", "preview", "report", "rows",
+           "sources", *(f"objectives.{one}" for one in OBJECTIVES))  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)

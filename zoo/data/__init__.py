@@ -4,8 +4,10 @@
 """
 
 from zoo.data import sources
+from zoo.data.cleaning import Cleaning
 from zoo.data.labelled import labelled
 from zoo.data.loader import Pretraining, pretraining
+from zoo.data.mixture import MixedPretraining, mixed_pretraining
 from zoo.data.objectives import (
     UL2,
     BARTDenoising,
@@ -22,18 +24,22 @@ from zoo.data.objectives import (
     SentenceOrder,
     SpanCorruption,
 )
+from zoo.data.preparation import prepare
 from zoo.data.preview import preview
 from zoo.data.prose import pydocs
+from zoo.data.report import length_histogram, summary
 from zoo.data.sources import texts
-from zoo.data.store import Store, prepare
+from zoo.data.store import Store
 
 __all__ = [
     "UL2",
     "BARTDenoising",
     "CausalLM",
+    "Cleaning",
     "Contrastive",
     "FillInTheMiddle",
     "MaskedLM",
+    "MixedPretraining",
     "Mixture",
     "NextSentence",
     "Objective",
@@ -45,10 +51,13 @@ __all__ = [
     "SpanCorruption",
     "Store",
     "labelled",
+    "length_histogram",
+    "mixed_pretraining",
     "prepare",
     "pretraining",
     "preview",
     "pydocs",
     "sources",
+    "summary",
     "texts",
 ]

@@ -6,16 +6,15 @@ arithmetic. It knows no model.
 """
 
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 
-from zoo.data import sources as source_module
 from zoo.data.objectives import CausalLM, Objective
 from zoo.data.packing import PACKINGS
+from zoo.data.preparation import prepare
 from zoo.data.rows import RowRandom, Text
-from zoo.data.store import Store, prepare
+from zoo.data.sources import open as open_source
+from zoo.data.store import Store, holds_store
 
 ENDLESS = 2**62
 
@@ -27,7 +26,7 @@ def pretraining(
     sequence_length=512,
     batch_size=32,
     seed=0,
-    validation_share=0.05,
+    validation_share=None,
     packing="concatenate",
     cache=None,
     split=None,
@@ -45,10 +44,11 @@ def pretraining(
         objective: an objective not yet bound; None = `CausalLM()`.
         sequence_length: tokens of a row of inputs.
         batch_size: rows in a batch, over all processes.
-        seed: of the split, the order and the objective's draws.
-        validation_share: share of the documents held out; 0 = none, and `validation` is None.
+        seed: of the order and the objective's draws.
+        validation_share: share of the documents held out, chosen by a hash of their text (see `Store.split`); 0 = none,
+            and `validation` is None. None = what the store was prepared with, or 0.05.
         packing: "concatenate" (no padding, documents cut at row ends) or "best_fit" (documents whole, some padding).
-        cache: directory of the token store; None = an automatic one (see `zoo.data.store.prepare`).
+        cache: directory of the token store; None = an automatic one (see `zoo.data.prepare`).
         split, field: how text files fall into documents, and the key of JSON lines (see `sources.open`).
         process_index, process_count: which slice of each batch this process loads.
         progress: whether to show a bar while text is tokenized.
@@ -73,14 +73,15 @@ def pretraining(
     if not isinstance(objective, Objective):
         raise ValueError(f"objective={objective!r} is no objective: give one such as zoo.data.MaskedLM().")
     bound = objective.bind(tokenizer, sequence_length)
-    if isinstance(sources, (str, Path)) and os.path.isfile(os.path.join(sources, "manifest.json")):
+    if holds_store(sources):
         sources = Store(sources)
     if isinstance(sources, Store):
         store = sources.check(tokenizer)
     else:
-        store = prepare(source_module.open(sources, split, field), tokenizer, cache, progress)
+        store = prepare(open_source(sources, split, field), tokenizer, cache, progress=progress)
     bound = bound.informed(store.tokens)
-    training, held_out = store.split(validation_share, seed)
+    validation_share = store.validation_share if validation_share is None else validation_share
+    training, held_out = store.split(validation_share)
     options = {"packing": packing, "batch_size": batch_size, "seed": seed, "process": (process_index, process_count)}
     validation = Pretraining(store, held_out, bound, held_out=True, **options) if validation_share else None
     return Pretraining(store, training, bound, validation=validation, **options)

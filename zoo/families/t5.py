@@ -99,6 +99,8 @@ DEFAULTS = {
     "out_bias": False, "mlp_bias": False, "attention_scale": 1.0, "activation": "relu", "dropout": 0.1,
     "initializer": "fan_in", "tie_embeddings": True,
 }  # fmt: skip
+
+
 def classes(name):
     """The classes that `transformers` has for T5 and its relatives."""
     return {
