@@ -121,3 +121,16 @@ def test_the_default_loss_survives_a_reload(tmp_path):
     model.save(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras")
     assert again._hides_logits and again._loss_options == {"z_loss": 0.01, "label_smoothing": 0.0}
+
+
+def test_lengths_that_are_not_known_when_a_step_is_traced():
+    """Rows of another length each time, as padded texts are: the loss stays the plain one."""
+    model = randomise(zoo.CausalLM(zoo.LlamaBackbone(**TINY)))
+    model.compile(keras.optimizers.SGD(0.0))
+    plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for t in (5, 9, 7, 12):
+        ids = np.random.default_rng(t).integers(1, TINY["vocabulary_size"], (3, t)).astype("int32")
+        labels = np.roll(ids, -1, axis=1)
+        expected = float(ops.convert_to_numpy(plain(labels, model({"token_ids": ids}))))
+        found = model.fit({"token_ids": ids}, labels, batch_size=3, verbose=0).history["loss"][0]
+        assert abs(found - expected) < 1e-5 * expected

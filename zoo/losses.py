@@ -12,8 +12,9 @@ CHUNK_TOKENS = 256  # at least, to fill a matrix product
 
 
 def chunk_length(batch, time, vocabulary):
-    """How many positions of each row share a slice."""
-    return max(1, min(time, max(CHUNK_TOKENS, backend.logits_at_once() // vocabulary) // (batch or 16)))
+    """How many positions of each row share a slice; a batch or time that is not known yet is None."""
+    most = max(1, max(CHUNK_TOKENS, backend.logits_at_once() // vocabulary) // (batch or 16))
+    return most if time is None else min(time, most)
 
 
 def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=None, z_loss=0.0, label_smoothing=0.0,
@@ -45,13 +46,15 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
     """
     (batch, time, _), v = hidden.shape, kernel.shape[1]
     size = chunk_length(batch, time, v)
+    time = ops.shape(hidden)[1]  # TensorFlow may not know it yet
     count = -(-time // size)
+    whole = isinstance(time, int) and time % size == 0
     fixed = ops.cast(ops.stop_gradient(kernel), hidden.dtype)
     shift = None if bias is None else ops.cast(ops.stop_gradient(bias), "float32")
 
     def slices(x):  # (b, t, …) to (count, b, size, …)
         pad = [[0, 0], [0, count * size - time]] + [[0, 0]] * (len(x.shape) - 2)
-        x = ops.pad(x, pad) if count * size > time else x
+        x = x if whole else ops.pad(x, pad)
         x = ops.reshape(x, (-1 if batch is None else batch, count, size, *x.shape[2:]))
         return ops.moveaxis(x, 1, 0)
 
@@ -89,7 +92,7 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
     if training:
         sums += [ops.zeros(kernel.shape)] + ([] if shift is None else [ops.zeros((v,))])
     pieces = [slices(x) for x in (ops.stop_gradient(hidden), ops.cast(labels, "int32"), ops.cast(weights, "float32"))]
-    if count == 1:
+    if isinstance(count, int) and count == 1:
         sums, d_hidden = step(sums, [piece[0] for piece in pieces])
         d_hidden = d_hidden[:, None]
     else:
