@@ -46,6 +46,9 @@ def define_training_flags():
     flags.DEFINE_float("beta_2", 0.98, "AdamW's decay of squared gradients.")
     flags.DEFINE_float("epsilon", 1e-8, "AdamW's epsilon.")
     flags.DEFINE_float("weight_decay", 0.1, "Decay of all weights but biases and norms.")
+    flags.DEFINE_multi_string("no_decay", [], "Pattern of weights without decay. Default: biases and norms.")
+    flags.DEFINE_multi_string("freeze", [], "Pattern of weights that are not trained, such as 'block_[0-5]/'.")
+    flags.DEFINE_float("layer_decay", 1.0, "Learning rate of a block over that of the block above it.")
     flags.DEFINE_float("clip_norm", 1.0, "Largest norm of all gradients together; 0 does not clip.")
     flags.DEFINE_float("dropout", None, "Dropout. Default: the preset's, or 0 for a new model.")
     flags.DEFINE_string("mesh", None, "Devices, such as data:4,model:2.")
@@ -133,15 +136,19 @@ def recall_flags():
     path = Path(FLAGS.output or "") / "run.cfg"
     if not (FLAGS.resume and FLAGS.output and path.is_file()):
         return
+    held = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         name, _, value = line.removeprefix("--").partition("=")
-        if not line.startswith("--") or name in ("resume", "output"):
-            continue
+        if line.startswith("--") and name not in ("resume", "output"):
+            held.setdefault(name, []).append(value)
+    for name, values in held.items():
         flag = FLAGS[name]
         before, given = flag.value, flag.present
-        flag.parse(value)
+        flag.present = 0  # else what is parsed would be added to a list of values
+        flag.parse(values if isinstance(flag, flags.MultiFlag) else values[-1])
         if given and flag.value != before and name not in _FREE:
-            raise ValueError(f"{path} has --{name}={value}, not {before}: a resumed run keeps it. Leave --{name} out.")
+            text = ", ".join(values)
+            raise ValueError(f"{path} has --{name}={text}, not {before}: a resumed run keeps it. Leave --{name} out.")
         if given:
             flag.value = before
 

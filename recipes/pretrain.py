@@ -83,9 +83,12 @@ def main():
 
     # The model, as it was left if the run is resumed.
     model = make_model(config, tokenizer, data.objective)
+    from zoo import training
+
+    optimizer = training.by_pattern(optimizer, model, no_decay=FLAGS.no_decay or None, freeze=FLAGS.freeze,
+                                    layer_decay=FLAGS.layer_decay)  # fmt: skip
     model.compile(optimizer, weighted_metrics=None, **make_loss())
     common.write_flags(output / "run.cfg")
-    from zoo import training
 
     done = training.restore(output / "checkpoints", model)
     describe(model, data, done)
@@ -198,12 +201,9 @@ def make_optimizer(config):
     rate = WarmupSchedule(FLAGS.learning_rate, FLAGS.steps, FLAGS.warmup_steps, FLAGS.schedule, FLAGS.min_learning_rate)
     options = {"weight_decay": FLAGS.weight_decay, "global_clipnorm": FLAGS.clip_norm or None, "name": FLAGS.optimizer}
     if FLAGS.optimizer == "adafactor":
-        optimizer = keras.optimizers.Adafactor(rate, relative_step=False, **options)
-    else:
-        betas = {"beta_1": FLAGS.beta_1, "beta_2": FLAGS.beta_2, "epsilon": FLAGS.epsilon}
-        optimizer = keras.optimizers.AdamW(rate, **betas, **options)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "scale"])
-    return optimizer
+        return keras.optimizers.Adafactor(rate, relative_step=False, **options)
+    betas = {"beta_1": FLAGS.beta_1, "beta_2": FLAGS.beta_2, "epsilon": FLAGS.epsilon}
+    return keras.optimizers.AdamW(rate, **betas, **options)
 
 
 def make_tokenizer(sources, output, objective):

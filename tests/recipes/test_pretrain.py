@@ -182,3 +182,18 @@ def test_refuses_a_backend_that_is_not_there(recipe, tmp_path):
     done = recipe("pretrain", "--backend=torch", check=False, PYTHONPATH=str(tmp_path))
     assert_refused(done, "pip install keras-zoo[torch]")
     assert_refused(recipe("pretrain", check=False, KERAS_BACKEND="numpy"), "KERAS_BACKEND='numpy'")
+
+
+def test_weights_are_treated_by_pattern(pretrained, recipe, corpus, tmp_path):
+    """Frozen weights stay, also in a run that is resumed with the patterns it was begun with."""
+    output, _ = pretrained("gpt2")
+    flags = (f"--preset={output / 'preset'}", f"--data={corpus}", "--split=blank", "--sequence_length=64", "--steps=2",
+             "--batch_size=8", "--freeze=block_0/", "--freeze=token", "--layer_decay=0.5", "--checkpoint_every=1",
+             f"--output={tmp_path}")  # fmt: skip
+    recipe("pretrain", *flags)
+    recipe("pretrain", f"--output={tmp_path}", "--resume", "--steps=3")
+    before, after = Checkpoint(output / "preset"), Checkpoint(tmp_path / "preset")
+    moved = {name for name in before if not np.array_equal(before.read(name), after.read(name))}
+    assert "transformer.h.1.mlp.c_fc.weight" in moved and "transformer.ln_f.weight" in moved
+    assert not [name for name in moved if ".h.0." in name or "wte" in name]
+    assert_refused(recipe("pretrain", *flags[:-1], f"--output={tmp_path / 'b'}", "--freeze=h.0", check=False), "'h.0'")

@@ -2,15 +2,18 @@
 
 from zoo.training.callbacks import Monitor, validation_loss
 from zoo.training.checkpoint import checkpoints, restore, save
+from zoo.training.optimizers import Grouped, by_pattern
 from zoo.training.reports import CSVLog, LossPlot, ProgressBar
 from zoo.training.schedules import WarmupSchedule
 
 __all__ = [
     "CSVLog",
+    "Grouped",
     "LossPlot",
     "Monitor",
     "ProgressBar",
     "WarmupSchedule",
+    "by_pattern",
     "checkpoints",
     "restore",
     "save",
