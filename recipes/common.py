@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -36,6 +37,8 @@ def define_training_flags():
     flags.DEFINE_bool("resume", False, "Continue from the newest whole checkpoint in --output, if it has one.")
     flags.DEFINE_integer("sequence_length", 128, "Tokens in a row.", lower_bound=2)
     flags.DEFINE_integer("batch_size", 8, "Rows in a batch.", lower_bound=1)
+    flags.DEFINE_integer("accumulate", 1, "Slices that a batch's rows pass in, for want of memory.", lower_bound=1)
+    flags.DEFINE_bool("remat", False, "Recompute activations in the backward pass, for want of memory.")
     flags.DEFINE_integer("steps", 1200, "Updates.", lower_bound=1)
     flags.DEFINE_float("learning_rate", None, "Highest learning rate. Default: one that suits the model.")
     flags.DEFINE_integer("warmup_steps", None, "Updates of linear warmup. Default: --steps / 20.", lower_bound=0)
@@ -56,6 +59,9 @@ def define_training_flags():
     flags.DEFINE_integer("log_every", 10, "Steps between rows of metrics.csv.", lower_bound=1)
     flags.DEFINE_integer("validate_every", 100, "Steps between validations.", lower_bound=1)
     flags.DEFINE_integer("validation_batches", 20, "Held-out batches in them; the last has all.", lower_bound=1)
+    flags.DEFINE_integer("patience", None, "Validations without a lower loss before the run ends.", lower_bound=1)
+    flags.DEFINE_bool("tensorboard", False, "Write event files for TensorBoard to --output/tensorboard.")
+    flags.DEFINE_integer("keep", 2, "Newest checkpoints to keep, beside the best.", lower_bound=1)
     flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
     flags.DEFINE_float("checkpoint_minutes", 15.0, "Minutes between checkpoints, where these are sooner.")
 
@@ -69,9 +75,10 @@ def run(main):
             if len(arguments) > 1:
                 raise ValueError(f"{arguments[1]!r} is no flag: flags are written --name=value.")
             main()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             resumable = "output" in FLAGS and FLAGS.output
-            sys.exit("\nstopped" + f"; go on with --output={FLAGS.output} --resume" * bool(resumable))
+            print("\nstopped" + f"; go on with --output={FLAGS.output} --resume" * bool(resumable), file=sys.stderr)
+            sys.exit(128 + getattr(stop, "number", signal.SIGINT))
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             if not _is_meant_for_users(error):
                 raise
@@ -108,13 +115,15 @@ def check_training_flags():
             f"--dtype={FLAGS.dtype} does not train, for weights in half precision round most updates to nothing: "
             "use float32, or mixed_bfloat16, which computes in bfloat16 and keeps the weights in float32."
         )
+    if FLAGS.batch_size % FLAGS.accumulate:
+        raise ValueError(f"--accumulate={FLAGS.accumulate} must divide --batch_size={FLAGS.batch_size}.")
     if FLAGS.validation_share is not None and not 0 < FLAGS.validation_share < 1:
         raise ValueError(f"--validation_share={FLAGS.validation_share} must lie between 0 and 1.")
 
 
 # What may differ when a run is resumed; anything else would make it another run.
 _FREE = ("backend", "steps", "output", "log_every", "validate_every", "validation_batches", "checkpoint_every",
-         "checkpoint_minutes")  # fmt: skip
+         "checkpoint_minutes", "keep", "patience", "tensorboard")  # fmt: skip
 
 
 def open_run(name):

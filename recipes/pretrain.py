@@ -87,7 +87,7 @@ def main():
 
     optimizer = training.by_pattern(optimizer, model, no_decay=FLAGS.no_decay or None, freeze=FLAGS.freeze,
                                     layer_decay=FLAGS.layer_decay)  # fmt: skip
-    model.compile(optimizer, weighted_metrics=None, **make_loss())
+    model.compile(optimizer, weighted_metrics=None, **make_loss(model))
     common.write_flags(output / "run.cfg")
 
     done = training.restore(output / "checkpoints", model)
@@ -102,20 +102,30 @@ def main():
 
     log = training.CSVLog(output / "metrics.csv")
     title = f"{FLAGS.family}, {model.backbone.num_parameters / 1e6:.1f}M parameters, {FLAGS.objective} on {FLAGS.data}"
-    monitor = training.Monitor(
-        [log, training.LossPlot(output / "loss.png", log.path, title), training.ProgressBar()],
-        steps=FLAGS.steps, tokens_per_step=data.tokens_per_batch, done=done, every=FLAGS.log_every,
-        validate=validate, validate_every=FLAGS.validate_every, checkpoints=output / "checkpoints",
-        checkpoint_every=FLAGS.checkpoint_every, checkpoint_minutes=FLAGS.checkpoint_minutes,
-    )  # fmt: skip
+    reports = [log, training.LossPlot(output / "loss.png", log.path, title), training.ProgressBar()]
+    reports += [training.TensorBoard(output / "tensorboard")] if FLAGS.tensorboard else []
     if done < FLAGS.steps:
-        batches = data.iterate(done, FLAGS.steps)
-        model.fit(batches, steps_per_epoch=FLAGS.steps - done, shuffle=False, verbose=0, callbacks=[monitor])
+        peak = training.device_peak() if is_language_model(model) else None
+        with training.Interruption() as stop:
+            monitor = training.Monitor(
+                reports, steps=FLAGS.steps, tokens_per_step=data.tokens_per_batch, done=done, every=FLAGS.log_every,
+                validate=validate, validate_every=FLAGS.validate_every, patience=FLAGS.patience,
+                checkpoints=output / "checkpoints", checkpoint_every=FLAGS.checkpoint_every,
+                checkpoint_minutes=FLAGS.checkpoint_minutes, keep=FLAGS.keep, stop=stop,
+                peak_seconds=peak and training.step_flops(model, *data.batch(0)[:2]) / peak, bytes_per_token=bytes_per_token(data),
+                rows=lambda step: data.rows_of(step - 1),
+            )  # fmt: skip
+            batches = data.iterate(done, FLAGS.steps)
+            model.fit(batches, steps_per_epoch=FLAGS.steps - done, shuffle=False, verbose=0, callbacks=[monitor])
+        done = monitor.step
+    if done < FLAGS.steps:
+        done = training.restore(output / "checkpoints", model, step=monitor.best_step) or done
+        print(f"\nThe validation loss stopped falling: the model is that of step {done}, the best.")
 
     # What came of it.
     model.save_to_preset(output / "preset")
-    loss = monitor.val_loss if done < FLAGS.steps else validate(model, FLAGS.steps)
-    if type(model).__name__ in ("CausalLM", "MaskedLM", "Seq2SeqLM"):
+    loss = validate(model, FLAGS.steps)
+    if is_language_model(model):
         perplexity, unigram = math.exp(loss), data.unigram_perplexity()
         print(f"\nheld-out perplexity {perplexity:.2f}, of a unigram model {unigram:.2f}\n")
         show_sample(model, data)
@@ -140,7 +150,7 @@ def preset_config():
             f"--sequence_length={FLAGS.sequence_length} is more than the {config.position_limit} positions of "
             f"{FLAGS.preset}: lower it."
         )
-    return dataclasses.replace(config, **dropout_rates(family))
+    return dataclasses.replace(config, **dropout_rates(family), remat=FLAGS.remat)
 
 
 def new_config():
@@ -153,7 +163,7 @@ def new_config():
         FLAGS[name].value = value if FLAGS[name].value is None else FLAGS[name].value
     FLAGS.intermediate_dim = FLAGS.intermediate_dim or 4 * FLAGS.hidden_dim
     fields = {name: FLAGS[name].value for name in (*defaults, "vocabulary_size", "intermediate_dim")}
-    fields |= {"max_sequence_length": FLAGS.sequence_length, **dropout_rates(family)}
+    fields |= {"max_sequence_length": FLAGS.sequence_length, "remat": FLAGS.remat, **dropout_rates(family)}
     return zoo.Config.from_dict({**family.switches(fields), **fields})
 
 
@@ -183,8 +193,17 @@ def make_objective(config):
     return getattr(zoo.data, OBJECTIVES[FLAGS.objective][0])(**options.get(FLAGS.objective, {}))
 
 
-def make_loss():
-    """The loss, where it is not the task's own."""
+def is_language_model(model):
+    """Whether it predicts tokens."""
+    return isinstance(model, (zoo.CausalLM, zoo.MaskedLM, zoo.Seq2SeqLM))
+
+
+def make_loss(model):
+    """What `compile` is told of the loss: its slices, and where it is not the task's own."""
+    if FLAGS.accumulate > 1:
+        if not is_language_model(model):
+            raise ValueError(f"--accumulate={FLAGS.accumulate} is for language models; here {FLAGS.objective} is learnt.")
+        return {"accumulate": FLAGS.accumulate}
     return {"loss": zoo.InBatchContrast()} if FLAGS.objective == "contrastive" else {}
 
 
@@ -246,6 +265,7 @@ def make_model(config, tokenizer, objective):
     task = getattr(zoo, name)
     if FLAGS.preset:
         rates = {name: rate for name, rate in dataclasses.asdict(config).items() if name.endswith("dropout")}
+        settings["remat"] = config.remat
         return task.from_preset(FLAGS.preset, dtype=FLAGS.dtype, tokenizer=tokenizer, **settings, **rates)
     tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
     if config.architecture == "encoder_decoder":
@@ -253,6 +273,15 @@ def make_model(config, tokenizer, objective):
     fields = {**dataclasses.asdict(config), **tokens, "vocabulary_size": tokenizer.vocabulary_size}
     config = zoo.Config(**{**fields, **family.derived(fields)})
     return task(getattr(zoo, family.backbone)(config, dtype=FLAGS.dtype), tokenizer, **settings)
+
+
+def bytes_per_token(data):
+    """UTF-8 bytes of the first held-out batch for each of its labels; None where those are not the running text."""
+    if not isinstance(data.objective, zoo.data.CausalLM):
+        return None
+    _, y, w = data.validation.batch(0)
+    text = data.objective.tokenizer.decode
+    return sum(len(text(row[weight > 0]).encode()) for row, weight in zip(y, w)) / float(w.sum())
 
 
 def describe(model, data, done):

@@ -25,7 +25,7 @@ def batch(name):
 
 
 def run(name, accumulate, loss="auto", dropout=0.0):
-    """History, scores and weights after three updates of six rows."""
+    """History, weights and draws from the seeds after three updates of six rows."""
     rates = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout", "final_dropout"), dropout)
     task = {"BERTBackbone": "MaskedLM", "T5Backbone": "Seq2SeqLM"}.get(name, "CausalLM")
     model = randomise(getattr(zoo, task)(getattr(zoo, name)(**TINY, **rates)))
@@ -34,7 +34,8 @@ def run(name, accumulate, loss="auto", dropout=0.0):
     x, y, w = batch(name)
     history = model.fit(x, y, sample_weight=w, batch_size=6, shuffle=False, verbose=0).history
     assert int(keras.ops.convert_to_numpy(model.optimizer.iterations.value)) == 3
-    return history, {k: keras.ops.convert_to_numpy(v.value) for k, v in weights(model).items()}
+    draws = [int(keras.ops.convert_to_numpy(v.value)[1]) for v in model.variables if v.path.endswith("_state")]
+    return history, {k: keras.ops.convert_to_numpy(v.value) for k, v in weights(model).items()}, draws
 
 
 @pytest.mark.parametrize(("name", "loss"), [("GPTBackbone", "auto"), ("BERTBackbone", "auto"), ("T5Backbone", "auto"),
@@ -42,7 +43,7 @@ def run(name, accumulate, loss="auto", dropout=0.0):
 def test_equals_the_whole_batch(name, loss):
     if loss == "own":
         loss = keras.losses.SparseCategoricalCrossentropy(True, reduction="mean_with_sample_weight")
-    (h1, w1), (h3, w3) = run(name, 1, loss), run(name, 3, loss)
+    (h1, w1, _), (h3, w3, _) = run(name, 1, loss), run(name, 3, loss)
     for key in ("loss", "accuracy"):
         np.testing.assert_allclose(h3[key], h1[key], rtol=1e-6)
     for key in w1:
@@ -50,13 +51,8 @@ def test_equals_the_whole_batch(name, loss):
 
 
 def test_each_slice_draws_its_own_dropout():
-    keras.utils.set_random_seed(0)
-    first = run("GPTBackbone", 3, dropout=0.5)[1]
-    keras.utils.set_random_seed(0)
-    again, other = run("GPTBackbone", 3, dropout=0.5)[1], run("GPTBackbone", 1, dropout=0.5)[1]
-    for key in first:
-        np.testing.assert_allclose(again[key], first[key], rtol=0, atol=1e-6)
-    assert max(np.abs(other[key] - first[key]).max() for key in first) > 1e-3
+    once, thrice = run("GPTBackbone", 1, dropout=0.5)[2], run("GPTBackbone", 3, dropout=0.5)[2]
+    assert all(once) and thrice == [3 * draws for draws in once]
 
 
 def test_survives_saving_and_refuses(tmp_path):

@@ -1,7 +1,7 @@
 """One update from a batch that does not fit: its rows pass in slices, whose gradients are averaged.
 
 Keras's own train step runs on each slice with an optimizer that only adds gradients up, so the loss, the metrics and
-the random numbers stay Keras's. It knows no loss: who calls makes the slices' losses such that their mean is the batch's.
+the random numbers stay Keras's. It knows no loss: the caller sees to it that the mean of the slices' is the batch's.
 """
 
 import keras

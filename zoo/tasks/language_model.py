@@ -92,7 +92,7 @@ class LanguageModel(Task):
             return super().test_step(*args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The default loss from hidden states, or Keras's from logits; of slices, such that their mean is the whole's."""
+        """The default loss from hidden states, or Keras's from logits; the mean of slices' losses is the batch's."""
         weights = _weights(y, sample_weight)
         total = ops.sum(weights)
         counted = ops.maximum(total if self._per_slice is None else self._per_slice, 1e-9)

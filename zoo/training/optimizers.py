@@ -109,7 +109,7 @@ class Grouped(keras.optimizers.Optimizer):
     """
 
     def __init__(self, optimizer, factors=None, no_decay=(), name=None):
-        config = optimizer.get_config()
+        config, rate = _settings(optimizer)
         unfit = [key for key in ("gradient_accumulation_steps", "loss_scale_factor") if config.get(key)]
         if unfit:
             raise ValueError(f"{unfit[0]} belongs to one optimizer alone: use compile(accumulate=…) of the model.")
@@ -117,13 +117,10 @@ class Grouped(keras.optimizers.Optimizer):
             raise ValueError(f"A {type(optimizer).__name__} wraps other optimizers: give the one that it wraps.")
         if hasattr(optimizer, "_exclude_from_weight_decay"):  # which its config does not hold
             raise ValueError("exclude_from_weight_decay does not reach the copies of an optimizer: give no_decay.")
-        rate = config["learning_rate"]
-        rate = keras.optimizers.schedules.deserialize(rate) if isinstance(rate, dict) else rate
         super().__init__(rate, global_clipnorm=config["global_clipnorm"], name=name or optimizer.name)
-        self._kind = type(optimizer)
+        self._optimizer = optimizer
         # In a function, for TensorFlow wraps dictionaries that are attributes.
         self._options = functools.partial(copy.deepcopy, (config, dict(factors or {}), list(no_decay)))
-        self._serialized = functools.partial(copy.deepcopy, keras.optimizers.serialize(optimizer))
 
     def build(self, variables):
         """Makes the state, and a copy of the optimizer for each group."""
@@ -140,7 +137,7 @@ class Grouped(keras.optimizers.Optimizer):
 
     def _copy(self, factor, variables):
         config, _, no_decay = self._options()
-        found = self._kind.from_config({**config, "global_clipnorm": None})
+        found = type(self._optimizer).from_config({**config, "global_clipnorm": None})
         found.learning_rate = lambda: ops.multiply(self.learning_rate, factor)
         plain = [v for v in variables if v.path in no_decay]
         if plain:
@@ -182,8 +179,23 @@ class Grouped(keras.optimizers.Optimizer):
 
     def get_config(self):
         _, factors, no_decay = self._options()
-        return {"optimizer": self._serialized(), "factors": factors, "no_decay": no_decay, "name": self.name}
+        optimizer = keras.optimizers.serialize(self._optimizer)
+        return {"optimizer": optimizer, "factors": factors, "no_decay": no_decay, "name": self.name}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**{**config, "optimizer": keras.optimizers.deserialize(config["optimizer"], custom_objects)})
+
+
+def _settings(optimizer):
+    """Its config without the learning rate, and that: a schedule or a number.
+
+    Asked for both, Keras would serialise the schedule, which imports TensorFlow on every backend.
+    """
+    rate = optimizer._learning_rate
+    optimizer._learning_rate = 0.0
+    try:
+        config = optimizer.get_config()
+    finally:
+        optimizer._learning_rate = rate
+    return config, float(ops.convert_to_numpy(rate)) if isinstance(rate, keras.Variable) else rate
