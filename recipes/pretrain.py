@@ -32,6 +32,7 @@ flags.DEFINE_bool("lowercase", False, "Whether a tokenizer that is trained lower
 flags.DEFINE_integer("vocabulary_size", None, "Tokens of a tokenizer that is trained. Default: 2048.", lower_bound=1)
 flags.DEFINE_integer("num_layers", None, "Layers, of each stack where there are two. Default: 2.")
 flags.DEFINE_integer("num_heads", None, "Attention heads. Default: 4.")
+flags.DEFINE_integer("num_key_value_heads", None, "Heads of keys and values that groups of heads share.")
 flags.DEFINE_integer("hidden_dim", None, "Width. Default: 128.")
 flags.DEFINE_integer("intermediate_dim", None, "Width of the feed-forward. Default: 4 x hidden_dim.")
 flags.DEFINE_enum("packing", "concatenate", ["concatenate", "best_fit"], "How documents share rows.")
@@ -138,7 +139,8 @@ def main():
 
 def preset_config():
     """The `Config` of --preset."""
-    for name in ("num_layers", "num_heads", "hidden_dim", "intermediate_dim", "vocabulary_size", "tokenizer"):
+    for name in ("num_layers", "num_heads", "num_key_value_heads", "hidden_dim", "intermediate_dim", "vocabulary_size",
+                 "tokenizer"):  # fmt: skip
         if FLAGS[name].value is not None:
             raise ValueError(f"--preset={FLAGS.preset} sets the model and its tokenizer: leave --{name} out.")
     family, config, _ = pretrained.read(pretrained.resolve(FLAGS.preset))
@@ -163,6 +165,7 @@ def new_config():
         FLAGS[name].value = value if FLAGS[name].value is None else FLAGS[name].value
     FLAGS.intermediate_dim = FLAGS.intermediate_dim or 4 * FLAGS.hidden_dim
     fields = {name: FLAGS[name].value for name in (*defaults, "vocabulary_size", "intermediate_dim")}
+    fields |= {"num_key_value_heads": FLAGS.num_key_value_heads} if FLAGS.num_key_value_heads else {}
     fields |= {"max_sequence_length": FLAGS.sequence_length, "remat": FLAGS.remat, **dropout_rates(family)}
     return zoo.Config.from_dict({**family.switches(fields), **fields})
 
