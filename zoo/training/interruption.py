@@ -5,7 +5,7 @@ import threading
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was told to stop by a signal, and its state was saved.
+    """A run was told to stop by a signal; told once, it saved its state before.
 
     Attributes:
         number: of the signal; a process that ends for it exits with 128 more.
