@@ -105,6 +105,7 @@ def main():
     title = f"{FLAGS.family}, {model.backbone.num_parameters / 1e6:.1f}M parameters, {FLAGS.objective} on {FLAGS.data}"
     reports = [log, training.LossPlot(output / "loss.png", log.path, title), training.ProgressBar()]
     reports += [training.TensorBoard(output / "tensorboard")] if FLAGS.tensorboard else []
+    loss = None
     if done < FLAGS.steps:
         peak = training.device_peak() if is_language_model(model) else None
         with training.Interruption() as stop:
@@ -113,19 +114,20 @@ def main():
                 validate=validate, validate_every=FLAGS.validate_every, patience=FLAGS.patience,
                 checkpoints=output / "checkpoints", checkpoint_every=FLAGS.checkpoint_every,
                 checkpoint_minutes=FLAGS.checkpoint_minutes, keep=FLAGS.keep, stop=stop,
-                peak_seconds=peak and training.step_flops(model, *data.batch(0)[:2]) / peak, bytes_per_token=bytes_per_token(data),
+                peak_seconds=peak and training.step_flops(model, *data.batch(0)[:2]) / peak,
+                bytes_per_token=bytes_per_token(data),
                 rows=lambda step: data.rows_of(step - 1),
             )  # fmt: skip
             batches = data.iterate(done, FLAGS.steps)
             model.fit(batches, steps_per_epoch=FLAGS.steps - done, shuffle=False, verbose=0, callbacks=[monitor])
-        done = monitor.step
+        done, loss = monitor.step, monitor.val_loss
     if done < FLAGS.steps:
-        done = training.restore(output / "checkpoints", model, step=monitor.best_step) or done
+        loss, done = None, training.restore(output / "checkpoints", model, step=monitor.best_step) or done
         print(f"\nThe validation loss stopped falling: the model is that of step {done}, the best.")
 
     # What came of it.
     model.save_to_preset(output / "preset")
-    loss = validate(model, FLAGS.steps)
+    loss = validate(model, FLAGS.steps) if loss is None else loss
     if is_language_model(model):
         perplexity, unigram = math.exp(loss), data.unigram_perplexity()
         print(f"\nheld-out perplexity {perplexity:.2f}, of a unigram model {unigram:.2f}\n")
@@ -205,7 +207,7 @@ def make_loss(model):
     """What `compile` is told of the loss: its slices, and where it is not the task's own."""
     if FLAGS.accumulate > 1:
         if not is_language_model(model):
-            raise ValueError(f"--accumulate={FLAGS.accumulate} is for language models; here {FLAGS.objective} is learnt.")
+            raise ValueError(f"--accumulate={FLAGS.accumulate} is for objectives that predict tokens: leave it out.")
         return {"accumulate": FLAGS.accumulate}
     return {"loss": zoo.InBatchContrast()} if FLAGS.objective == "contrastive" else {}
 
