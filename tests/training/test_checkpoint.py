@@ -127,6 +127,7 @@ training.save({path!r}, lm, 5)
 """
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="it is there and back again")
 @pytest.mark.parametrize("other", ["torch", "tensorflow"])
 def test_goes_on_on_another_backend(tmp_path, other):
     pytest.importorskip(other)
