@@ -17,7 +17,7 @@ pretrain.FLAGS(["pretrain", f"--flagfile=recipes/cards/{sys.argv[1]}.cfg"])
 pretrain.common.check_training_flags()
 config = pretrain.new_config()
 pretrain.make_objective(config)
-task = pretrain.TASKS[config.architecture]
+task = pretrain.OBJECTIVES[pretrain.FLAGS.objective][1][config.architecture]
 print(json.dumps(zoo.families.by_name(pretrain.FLAGS.family).write(config, task)))
 """
 # Parameters of the published checkpoints, as the classes that we write count them.
