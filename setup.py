@@ -13,10 +13,12 @@ extras = {
     "keras-nlp": ["keras-hub"],
     "eval": ["scikit-learn", "sacrebleu", "rouge-score"],
     "parquet": ["pyarrow"],
+    "tensorboard": ["tensorboardX>=2.6"],
     "docs": ["mkdocs-material"],
 }  # fmt: skip
 extras["bench"] = ["transformers>=5.0", "keras-hub"]
-extras["test"] = ["pytest", "pytest-xdist", "ruff", "transformers>=5.0", "sentencepiece", "protobuf"]
+extras["test"] = ["pytest", "pytest-xdist", "ruff", "transformers>=5.0", "sentencepiece", "protobuf",
+                  *extras["tensorboard"]]  # fmt: skip
 
 setup(
     name="keras-zoo",

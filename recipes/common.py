@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -36,6 +37,8 @@ def define_training_flags():
     flags.DEFINE_bool("resume", False, "Continue from the newest whole checkpoint in --output, if it has one.")
     flags.DEFINE_integer("sequence_length", 128, "Tokens in a row.", lower_bound=2)
     flags.DEFINE_integer("batch_size", 8, "Rows in a batch.", lower_bound=1)
+    flags.DEFINE_integer("accumulate", 1, "Slices that a batch's rows pass in, for want of memory.", lower_bound=1)
+    flags.DEFINE_bool("remat", False, "Recompute activations in the backward pass, for want of memory.")
     flags.DEFINE_integer("steps", 1200, "Updates.", lower_bound=1)
     flags.DEFINE_float("learning_rate", None, "Highest learning rate. Default: one that suits the model.")
     flags.DEFINE_integer("warmup_steps", None, "Updates of linear warmup. Default: --steps / 20.", lower_bound=0)
@@ -46,6 +49,9 @@ def define_training_flags():
     flags.DEFINE_float("beta_2", 0.98, "AdamW's decay of squared gradients.")
     flags.DEFINE_float("epsilon", 1e-8, "AdamW's epsilon.")
     flags.DEFINE_float("weight_decay", 0.1, "Decay of all weights but biases and norms.")
+    flags.DEFINE_multi_string("no_decay", [], "Pattern of weights without decay. Default: biases and norms.")
+    flags.DEFINE_multi_string("freeze", [], "Pattern of weights that are not trained, such as 'block_[0-5]/'.")
+    flags.DEFINE_float("layer_decay", 1.0, "Learning rate of a block over that of the block above it.")
     flags.DEFINE_float("clip_norm", 1.0, "Largest norm of all gradients together; 0 does not clip.")
     flags.DEFINE_float("dropout", None, "Dropout. Default: the preset's, or 0 for a new model.")
     flags.DEFINE_string("mesh", None, "Devices, such as data:4,model:2.")
@@ -53,6 +59,9 @@ def define_training_flags():
     flags.DEFINE_integer("log_every", 10, "Steps between rows of metrics.csv.", lower_bound=1)
     flags.DEFINE_integer("validate_every", 100, "Steps between validations.", lower_bound=1)
     flags.DEFINE_integer("validation_batches", 20, "Held-out batches in them; the last has all.", lower_bound=1)
+    flags.DEFINE_integer("patience", None, "Validations without a lower loss before the run ends.", lower_bound=1)
+    flags.DEFINE_bool("tensorboard", False, "Write event files for TensorBoard to --output/tensorboard.")
+    flags.DEFINE_integer("keep", 2, "Newest checkpoints to keep, beside the best.", lower_bound=1)
     flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
     flags.DEFINE_float("checkpoint_minutes", 15.0, "Minutes between checkpoints, where these are sooner.")
 
@@ -66,9 +75,10 @@ def run(main):
             if len(arguments) > 1:
                 raise ValueError(f"{arguments[1]!r} is no flag: flags are written --name=value.")
             main()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             resumable = "output" in FLAGS and FLAGS.output
-            sys.exit("\nstopped" + f"; go on with --output={FLAGS.output} --resume" * bool(resumable))
+            print("\nstopped" + f"; go on with --output={FLAGS.output} --resume" * bool(resumable), file=sys.stderr)
+            sys.exit(128 + getattr(stop, "number", signal.SIGINT))
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             if not _is_meant_for_users(error):
                 raise
@@ -105,13 +115,15 @@ def check_training_flags():
             f"--dtype={FLAGS.dtype} does not train, for weights in half precision round most updates to nothing: "
             "use float32, or mixed_bfloat16, which computes in bfloat16 and keeps the weights in float32."
         )
+    if FLAGS.batch_size % FLAGS.accumulate:
+        raise ValueError(f"--accumulate={FLAGS.accumulate} must divide --batch_size={FLAGS.batch_size}.")
     if FLAGS.validation_share is not None and not 0 < FLAGS.validation_share < 1:
         raise ValueError(f"--validation_share={FLAGS.validation_share} must lie between 0 and 1.")
 
 
 # What may differ when a run is resumed; anything else would make it another run.
 _FREE = ("backend", "steps", "output", "log_every", "validate_every", "validation_batches", "checkpoint_every",
-         "checkpoint_minutes")  # fmt: skip
+         "checkpoint_minutes", "keep", "patience", "tensorboard")  # fmt: skip
 
 
 def open_run(name):
@@ -133,15 +145,19 @@ def recall_flags():
     path = Path(FLAGS.output or "") / "run.cfg"
     if not (FLAGS.resume and FLAGS.output and path.is_file()):
         return
+    held = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         name, _, value = line.removeprefix("--").partition("=")
-        if not line.startswith("--") or name in ("resume", "output"):
-            continue
+        if line.startswith("--") and name not in ("resume", "output"):
+            held.setdefault(name, []).append(value)
+    for name, values in held.items():
         flag = FLAGS[name]
         before, given = flag.value, flag.present
-        flag.parse(value)
+        flag.present = 0  # else what is parsed would be added to a list of values
+        flag.parse(values if isinstance(flag, flags.MultiFlag) else values[-1])
         if given and flag.value != before and name not in _FREE:
-            raise ValueError(f"{path} has --{name}={value}, not {before}: a resumed run keeps it. Leave --{name} out.")
+            text = ", ".join(values)
+            raise ValueError(f"{path} has --{name}={text}, not {before}: a resumed run keeps it. Leave --{name} out.")
         if given:
             flag.value = before
 

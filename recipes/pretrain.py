@@ -32,6 +32,7 @@ flags.DEFINE_bool("lowercase", False, "Whether a tokenizer that is trained lower
 flags.DEFINE_integer("vocabulary_size", None, "Tokens of a tokenizer that is trained. Default: 2048.", lower_bound=1)
 flags.DEFINE_integer("num_layers", None, "Layers, of each stack where there are two. Default: 2.")
 flags.DEFINE_integer("num_heads", None, "Attention heads. Default: 4.")
+flags.DEFINE_integer("num_key_value_heads", None, "Heads of keys and values that groups of heads share.")
 flags.DEFINE_integer("hidden_dim", None, "Width. Default: 128.")
 flags.DEFINE_integer("intermediate_dim", None, "Width of the feed-forward. Default: 4 x hidden_dim.")
 flags.DEFINE_enum("packing", "concatenate", ["concatenate", "best_fit"], "How documents share rows.")
@@ -83,9 +84,12 @@ def main():
 
     # The model, as it was left if the run is resumed.
     model = make_model(config, tokenizer, data.objective)
-    model.compile(optimizer, weighted_metrics=None, **make_loss())
-    common.write_flags(output / "run.cfg")
     from zoo import training
+
+    optimizer = training.by_pattern(optimizer, model, no_decay=FLAGS.no_decay or None, freeze=FLAGS.freeze,
+                                    layer_decay=FLAGS.layer_decay)  # fmt: skip
+    model.compile(optimizer, weighted_metrics=None, **make_loss(model))
+    common.write_flags(output / "run.cfg")
 
     done = training.restore(output / "checkpoints", model)
     describe(model, data, done)
@@ -99,20 +103,32 @@ def main():
 
     log = training.CSVLog(output / "metrics.csv")
     title = f"{FLAGS.family}, {model.backbone.num_parameters / 1e6:.1f}M parameters, {FLAGS.objective} on {FLAGS.data}"
-    monitor = training.Monitor(
-        [log, training.LossPlot(output / "loss.png", log.path, title), training.ProgressBar()],
-        steps=FLAGS.steps, tokens_per_step=data.tokens_per_batch, done=done, every=FLAGS.log_every,
-        validate=validate, validate_every=FLAGS.validate_every, checkpoints=output / "checkpoints",
-        checkpoint_every=FLAGS.checkpoint_every, checkpoint_minutes=FLAGS.checkpoint_minutes,
-    )  # fmt: skip
+    reports = [log, training.LossPlot(output / "loss.png", log.path, title), training.ProgressBar()]
+    reports += [training.TensorBoard(output / "tensorboard")] if FLAGS.tensorboard else []
+    loss = None
     if done < FLAGS.steps:
-        batches = data.iterate(done, FLAGS.steps)
-        model.fit(batches, steps_per_epoch=FLAGS.steps - done, shuffle=False, verbose=0, callbacks=[monitor])
+        peak = training.device_peak() if is_language_model(model) else None
+        with training.Interruption() as stop:
+            monitor = training.Monitor(
+                reports, steps=FLAGS.steps, tokens_per_step=data.tokens_per_batch, done=done, every=FLAGS.log_every,
+                validate=validate, validate_every=FLAGS.validate_every, patience=FLAGS.patience,
+                checkpoints=output / "checkpoints", checkpoint_every=FLAGS.checkpoint_every,
+                checkpoint_minutes=FLAGS.checkpoint_minutes, keep=FLAGS.keep, stop=stop,
+                peak_seconds=peak and training.step_flops(model, *data.batch(0)[:2]) / peak,
+                bytes_per_token=bytes_per_token(data),
+                rows=lambda step: data.rows_of(step - 1),
+            )  # fmt: skip
+            batches = data.iterate(done, FLAGS.steps)
+            model.fit(batches, steps_per_epoch=FLAGS.steps - done, shuffle=False, verbose=0, callbacks=[monitor])
+        done, loss = monitor.step, monitor.val_loss
+    if done < FLAGS.steps:
+        loss, done = None, training.restore(output / "checkpoints", model, step=monitor.best_step) or done
+        print(f"\nThe validation loss stopped falling: the model is that of step {done}, the best.")
 
     # What came of it.
     model.save_to_preset(output / "preset")
-    loss = monitor.val_loss if done < FLAGS.steps else validate(model, FLAGS.steps)
-    if type(model).__name__ in ("CausalLM", "MaskedLM", "Seq2SeqLM"):
+    loss = validate(model, FLAGS.steps) if loss is None else loss
+    if is_language_model(model):
         perplexity, unigram = math.exp(loss), data.unigram_perplexity()
         print(f"\nheld-out perplexity {perplexity:.2f}, of a unigram model {unigram:.2f}\n")
         show_sample(model, data)
@@ -125,7 +141,8 @@ def main():
 
 def preset_config():
     """The `Config` of --preset."""
-    for name in ("num_layers", "num_heads", "hidden_dim", "intermediate_dim", "vocabulary_size", "tokenizer"):
+    for name in ("num_layers", "num_heads", "num_key_value_heads", "hidden_dim", "intermediate_dim", "vocabulary_size",
+                 "tokenizer"):  # fmt: skip
         if FLAGS[name].value is not None:
             raise ValueError(f"--preset={FLAGS.preset} sets the model and its tokenizer: leave --{name} out.")
     family, config, _ = pretrained.read(pretrained.resolve(FLAGS.preset))
@@ -137,7 +154,7 @@ def preset_config():
             f"--sequence_length={FLAGS.sequence_length} is more than the {config.position_limit} positions of "
             f"{FLAGS.preset}: lower it."
         )
-    return dataclasses.replace(config, **dropout_rates(family))
+    return dataclasses.replace(config, **dropout_rates(family), remat=FLAGS.remat)
 
 
 def new_config():
@@ -150,7 +167,8 @@ def new_config():
         FLAGS[name].value = value if FLAGS[name].value is None else FLAGS[name].value
     FLAGS.intermediate_dim = FLAGS.intermediate_dim or 4 * FLAGS.hidden_dim
     fields = {name: FLAGS[name].value for name in (*defaults, "vocabulary_size", "intermediate_dim")}
-    fields |= {"max_sequence_length": FLAGS.sequence_length, **dropout_rates(family)}
+    fields |= {"num_key_value_heads": FLAGS.num_key_value_heads} if FLAGS.num_key_value_heads else {}
+    fields |= {"max_sequence_length": FLAGS.sequence_length, "remat": FLAGS.remat, **dropout_rates(family)}
     return zoo.Config.from_dict({**family.switches(fields), **fields})
 
 
@@ -180,8 +198,17 @@ def make_objective(config):
     return getattr(zoo.data, OBJECTIVES[FLAGS.objective][0])(**options.get(FLAGS.objective, {}))
 
 
-def make_loss():
-    """The loss, where it is not the task's own."""
+def is_language_model(model):
+    """Whether it predicts tokens."""
+    return isinstance(model, (zoo.CausalLM, zoo.MaskedLM, zoo.Seq2SeqLM))
+
+
+def make_loss(model):
+    """What `compile` is told of the loss: its slices, and where it is not the task's own."""
+    if FLAGS.accumulate > 1:
+        if not is_language_model(model):
+            raise ValueError(f"--accumulate={FLAGS.accumulate} is for objectives that predict tokens: leave it out.")
+        return {"accumulate": FLAGS.accumulate}
     return {"loss": zoo.InBatchContrast()} if FLAGS.objective == "contrastive" else {}
 
 
@@ -198,12 +225,9 @@ def make_optimizer(config):
     rate = WarmupSchedule(FLAGS.learning_rate, FLAGS.steps, FLAGS.warmup_steps, FLAGS.schedule, FLAGS.min_learning_rate)
     options = {"weight_decay": FLAGS.weight_decay, "global_clipnorm": FLAGS.clip_norm or None, "name": FLAGS.optimizer}
     if FLAGS.optimizer == "adafactor":
-        optimizer = keras.optimizers.Adafactor(rate, relative_step=False, **options)
-    else:
-        betas = {"beta_1": FLAGS.beta_1, "beta_2": FLAGS.beta_2, "epsilon": FLAGS.epsilon}
-        optimizer = keras.optimizers.AdamW(rate, **betas, **options)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "scale"])
-    return optimizer
+        return keras.optimizers.Adafactor(rate, relative_step=False, **options)
+    betas = {"beta_1": FLAGS.beta_1, "beta_2": FLAGS.beta_2, "epsilon": FLAGS.epsilon}
+    return keras.optimizers.AdamW(rate, **betas, **options)
 
 
 def make_tokenizer(sources, output, objective):
@@ -246,6 +270,7 @@ def make_model(config, tokenizer, objective):
     task = getattr(zoo, name)
     if FLAGS.preset:
         rates = {name: rate for name, rate in dataclasses.asdict(config).items() if name.endswith("dropout")}
+        settings["remat"] = config.remat
         return task.from_preset(FLAGS.preset, dtype=FLAGS.dtype, tokenizer=tokenizer, **settings, **rates)
     tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
     if config.architecture == "encoder_decoder":
@@ -253,6 +278,15 @@ def make_model(config, tokenizer, objective):
     fields = {**dataclasses.asdict(config), **tokens, "vocabulary_size": tokenizer.vocabulary_size}
     config = zoo.Config(**{**fields, **family.derived(fields)})
     return task(getattr(zoo, family.backbone)(config, dtype=FLAGS.dtype), tokenizer, **settings)
+
+
+def bytes_per_token(data):
+    """UTF-8 bytes of the first held-out batch for each of its labels; None where those are not the running text."""
+    if not isinstance(data.objective, zoo.data.CausalLM):
+        return None
+    _, y, w = data.validation.batch(0)
+    text = data.objective.tokenizer.decode
+    return sum(len(text(row[weight > 0]).encode()) for row, weight in zip(y, w)) / float(w.sum())
 
 
 def describe(model, data, done):

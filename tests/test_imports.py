@@ -34,7 +34,12 @@ for kind, family, task in (("bpe", "GPTBackbone", "CausalLM"), ("wordpiece", "BE
     again.evaluate(*((text[:4], text[:4]) if task == "Seq2SeqLM" else (text[:4],)), verbose=0)
 data = zoo.data.pretraining(zoo.data.texts(text), tokenizer, objective=zoo.data.SpanCorruption(), sequence_length=32,
                             batch_size=2)
-model.fit(data.iterate(0, 3), steps_per_epoch=3, verbose=0, shuffle=False)
+import keras
+from zoo import training
+schedule = training.WarmupSchedule(1e-3, steps=3)
+model.compile(training.by_pattern(keras.optimizers.AdamW(schedule, name="adamw"), model), accumulate=2)
+monitor = training.Monitor([], steps=3, tokens_per_step=64, checkpoints=directory + "/checkpoints")
+model.fit(data.iterate(0, 3), steps_per_epoch=3, verbose=0, shuffle=False, callbacks=[monitor])
 print("imported", [name for name in sys.argv[1:] if name in sys.modules])
 """
 

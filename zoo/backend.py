@@ -134,6 +134,33 @@ def scan(step, carry, xs, count):
     return carry, ys.stack()
 
 
+def no_gradients():
+    """A context in which PyTorch records nothing; the others record only where they are asked to."""
+    if keras.backend.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.no_grad()
+
+
+def device_name():
+    """What the first accelerator in use calls itself, such as "NVIDIA A100-SXM4-40GB"; None on a CPU."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return None if device.platform == "cpu" else device.device_kind
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(devices[0]).get("device_name", "GPU") if devices else None
+
+
 def fused_attention_pays():
     """Whether the backend's fused attention beats einsums here: PyTorch always, JAX on an accelerator."""
     if keras.backend.backend() == "jax":

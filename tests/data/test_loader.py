@@ -125,8 +125,8 @@ def test_row_and_batch_agree_across_the_end_of_an_epoch(load):
     assert loader.rows % 8
     step = len(loader)  # this batch holds the end of epoch 0 and the beginning of epoch 1
     x, y, w = loader.batch(step)
-    for place in range(8):
-        epoch, index = divmod(step * 8 + place, loader.rows)
+    for place, (epoch, index) in enumerate(loader.rows_of(step)):
+        assert (epoch, index) == divmod(step * 8 + place, loader.rows)
         one, label, weight = loader.row(epoch, index)
         assert all(np.array_equal(one[key], x[key][place]) for key in x)
         assert np.array_equal(label, y[place]) and np.array_equal(weight, w[place])

@@ -18,14 +18,19 @@ SMALL = ("--vocabulary_size=512", "--num_layers=2", "--num_heads=2", "--hidden_d
 
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory):
-    """Runs a recipe with flags, standard input and variables of the environment; returns the finished process."""
+    """Runs a recipe with flags, standard input and variables of the environment.
+
+    Returns the finished process, or with `wait=False` one that runs.
+    """
     cache = tmp_path_factory.mktemp("cache")
 
-    def run(name, *flags, check=True, input="", **environment):
+    def run(name, *flags, check=True, input="", wait=True, **environment):
         paths = [environment.pop("PYTHONPATH", None), str(ROOT), os.environ.get("PYTHONPATH")]
         environment = {**os.environ, "ZOO_CACHE": str(cache), "PYTHONPATH": os.pathsep.join(filter(None, paths)),
                        "CUDA_VISIBLE_DEVICES": "", **environment}  # fmt: skip
         command = [sys.executable, ROOT / "recipes" / f"{name}.py", *flags]
+        if not wait:
+            return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         done = subprocess.run(command, env=environment, input=input, capture_output=True, text=True)
         assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done

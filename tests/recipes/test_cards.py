@@ -17,7 +17,7 @@ pretrain.FLAGS(["pretrain", f"--flagfile=recipes/cards/{sys.argv[1]}.cfg"])
 pretrain.common.check_training_flags()
 config = pretrain.new_config()
 pretrain.make_objective(config)
-task = pretrain.TASKS[config.architecture]
+task = pretrain.OBJECTIVES[pretrain.FLAGS.objective][1][config.architecture]
 print(json.dumps(zoo.families.by_name(pretrain.FLAGS.family).write(config, task)))
 """
 # Parameters of the published checkpoints, as the classes that we write count them.
@@ -26,7 +26,9 @@ PUBLISHED = {
     "bert_base": 109_514_298,
     "roberta_base": 124_697_433,
     "bart_base": 139_420_416,
+    "llama_1b": 1_100_048_384,
     "llama_7b": 6_738_415_616,
+    "t5_base_v1_1": 247_577_856 - 2 * (32_128 - 32_100) * 768 - 32_100 * 768,  # theirs is built without its own head
     "t5_small": 60_506_624 - (32_128 - 32_100) * 512,  # theirs pads the vocabulary
 }
 

@@ -4,10 +4,13 @@ import math
 import os
 import re
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
 
+from tests.recipes.conftest import TINY
 from zoo.checkpoint import Checkpoint
 from zoo.training.reports import read_rows
 
@@ -182,3 +185,64 @@ def test_refuses_a_backend_that_is_not_there(recipe, tmp_path):
     done = recipe("pretrain", "--backend=torch", check=False, PYTHONPATH=str(tmp_path))
     assert_refused(done, "pip install keras-zoo[torch]")
     assert_refused(recipe("pretrain", check=False, KERAS_BACKEND="numpy"), "KERAS_BACKEND='numpy'")
+
+
+def test_weights_are_treated_by_pattern(pretrained, recipe, corpus, tmp_path):
+    """Frozen weights stay, also in a run that is resumed with the patterns it was begun with."""
+    output, _ = pretrained("gpt2")
+    flags = (f"--preset={output / 'preset'}", f"--data={corpus}", "--split=blank", "--sequence_length=64", "--steps=2",
+             "--batch_size=8", "--freeze=block_0/", "--freeze=token", "--layer_decay=0.5", "--checkpoint_every=1",
+             f"--output={tmp_path}")  # fmt: skip
+    recipe("pretrain", *flags)
+    recipe("pretrain", f"--output={tmp_path}", "--resume", "--steps=3")
+    before, after = Checkpoint(output / "preset"), Checkpoint(tmp_path / "preset")
+    moved = {name for name in before if not np.array_equal(before.read(name), after.read(name))}
+    assert "transformer.h.1.mlp.c_fc.weight" in moved and "transformer.ln_f.weight" in moved
+    assert not [name for name in moved if ".h.0." in name or "wte" in name]
+    assert_refused(recipe("pretrain", *flags[:-1], f"--output={tmp_path / 'b'}", "--freeze=h.0", check=False), "'h.0'")
+
+
+def test_the_large_batch_in_slices_recomputed_and_watched(pretrained, recipe, tmp_path):
+    """The same run with less memory has the same losses; its columns are filled, its files there."""
+    output, _ = pretrained("bert")
+    flags = (f"--flagfile={output / 'run.cfg'}", f"--output={tmp_path}", "--accumulate=2", "--remat", "--tensorboard")
+    recipe("pretrain", *flags)
+    ours, theirs = (read_rows(path / "metrics.csv") for path in (tmp_path, output))
+    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=1e-4)
+    row = ours[-1]
+    assert row["gradient_norm"] > 0 and 0 < row["mfu"] < 1 and row["bits_per_byte"] is None
+    assert row["perplexity"] == pytest.approx(math.exp(row["val_loss"]), rel=1e-4)
+    assert os.listdir(tmp_path / "tensorboard")
+
+
+def test_bits_per_byte_are_those_of_the_text(pretrained):
+    """Against the loss and the bytes of a tokenizer that is a little more than one byte a token."""
+    output, _ = pretrained("gpt2")
+    rows = [row for row in read_rows(output / "metrics.csv") if row["val_loss"] is not None]
+    found = {round(row["val_loss"] / math.log(2) / row["bits_per_byte"], 3) for row in rows}
+    assert len(found) == 1 and 1.0 < found.pop() < 4.0
+
+
+def test_a_run_that_no_longer_improves_ends_with_its_best(recipe, corpus, tmp_path):
+    flags = ["--vocabulary_size=300", "--num_layers=1", "--num_heads=2", "--hidden_dim=8", "--sequence_length=16",
+             "--batch_size=2", "--steps=60", "--learning_rate=3", "--schedule=constant", "--validate_every=2",
+             "--validation_batches=1", "--patience=2", "--keep=1", "--warmup_steps=0", "--clip_norm=1"]  # fmt: skip
+    done = recipe("pretrain", *flags, f"--data={corpus}", "--split=blank", f"--output={tmp_path}")
+    rows = [row for row in read_rows(tmp_path / "metrics.csv") if row["val_loss"] is not None]
+    best = min(rows, key=lambda row: row["val_loss"])["step"]
+    assert rows[-1]["step"] < 60 and f"the model is that of step {best}, the best" in done.stdout
+    assert f"{best:09d}" in os.listdir(tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_how_to_go_on(recipe, corpus, tmp_path, number):
+    process = recipe("pretrain", *TINY, "--steps=100000", f"--data={corpus}", "--split=blank", f"--output={tmp_path}",
+                     wait=False)  # fmt: skip
+    while process.poll() is None and len((tmp_path / "metrics.csv").read_text().splitlines()
+                                         if (tmp_path / "metrics.csv").exists() else []) < 3:  # fmt: skip
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 128 + number and f"go on with --output={tmp_path} --resume" in error, error
+    last = max(int(name) for name in os.listdir(tmp_path / "checkpoints"))
+    assert read_rows(tmp_path / "metrics.csv")[-1]["step"] == last < 100000

@@ -1,6 +1,11 @@
 """Checkpoints: everything comes back, nothing damaged or foreign does."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,13 +14,14 @@ import pytest
 import zoo
 from zoo import training
 from zoo.checkpoint import Checkpoint
+from zoo.training import checkpoint
 
 pytestmark = pytest.mark.backends
 
 
-def model(hidden_dim=8, optimizer="AdamW"):
+def model(hidden_dim=8, optimizer="AdamW", dropout=0.2):
     backbone = zoo.GPTBackbone(vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=hidden_dim,
-                               intermediate_dim=16, max_sequence_length=8, dropout=0.2)  # fmt: skip
+                               intermediate_dim=16, max_sequence_length=8, dropout=dropout)  # fmt: skip
     lm = zoo.CausalLM(backbone)
     lm.compile(getattr(keras.optimizers, optimizer)(1e-2, name=optimizer.lower()), weighted_metrics=[])
     return lm
@@ -62,6 +68,81 @@ def test_keeps_the_newest(tmp_path):
         training.save(tmp_path, lm, step, keep=2)
     assert [path.name for path in training.checkpoints(tmp_path)] == ["000000010", "000000015"]
     assert training.restore(tmp_path / "nothing", lm) == 0
+
+
+def test_keeps_the_best_besides(tmp_path):
+    lm, saver = model(), training.Saver(tmp_path, keep=1)
+    for step, loss in ((5, 3.0), (10, 2.0), (15, None), (20, 2.5)):
+        saver.save(lm, step, val_loss=loss)
+        train(lm, 0, 1)  # while it is written
+    saver.wait()
+    assert [path.name for path in training.checkpoints(tmp_path)] == ["000000010", "000000020"]
+    assert training.best(tmp_path) == (10, 2.0)
+    again = model()
+    assert training.restore(tmp_path, again, step=10) == 10 and training.restore(tmp_path, again, step=15) == 0
+    train(again, 0, 2)
+    for ours, theirs in zip(values(again), values(lm), strict=True):  # without what was drawn after step 20
+        assert ours.shape == theirs.shape
+    training.restore(tmp_path, again, step=20)
+    train(again, 0, 1)
+    for ours, theirs in zip(values(again), values(lm), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_the_step_after_does_not_reach_what_is_being_written(tmp_path, monkeypatch):
+    """The copy is taken before the next step, which on JAX reuses the memory."""
+    lm, saver, gate = model(), training.Saver(tmp_path), threading.Event()
+    train(lm, 0, 1)
+    write = checkpoint.write
+    monkeypatch.setattr(checkpoint, "write", lambda *args: gate.wait(60) and write(*args))
+    before = values(lm)
+    saver.save(lm, 1)
+    train(lm, 1, 3)
+    assert not training.checkpoints(tmp_path)
+    gate.set()
+    saver.wait()
+    again = model()
+    training.restore(tmp_path, again)
+    for ours, theirs in zip(values(again), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_failed_save_is_reported_by_the_next(tmp_path):
+    (tmp_path / "file").write_text("")
+    saver = training.Saver(tmp_path / "file")
+    saver.save(model(), 1)
+    with pytest.raises(OSError, match="file"):
+        saver.wait()
+    saver.wait()
+
+
+OTHER = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.training.test_checkpoint import model, train, training
+lm = model(dropout=0.0)
+assert training.restore({path!r}, lm) == 3
+train(lm, 3, 5)
+training.save({path!r}, lm, 5)
+"""
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="it is there and back again")
+@pytest.mark.parametrize("other", ["torch", "tensorflow"])
+def test_goes_on_on_another_backend(tmp_path, other):
+    pytest.importorskip(other)
+    lm = model(dropout=0.0)
+    train(lm, 0, 3)
+    training.save(tmp_path, lm, 3)
+    train(lm, 3, 5)
+    code = OTHER.format(root=str(Path(__file__).parents[2]), path=str(tmp_path))
+    environment = {**os.environ, "KERAS_BACKEND": other}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    again = model(dropout=0.0)
+    assert training.restore(tmp_path, again) == 5
+    for ours, theirs in zip(values(again), values(lm), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def truncate(path):

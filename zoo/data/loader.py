@@ -130,6 +130,11 @@ class Pretraining:
             raise IndexError(f"There is no batch {step}" + f" among {len(self)} of validation." * self.held_out)
         return self._make(step * self.batch_size + self._slice)
 
+    def rows_of(self, step):
+        """(epoch, index) of each row of a step's batch, over all processes: what `row` takes."""
+        numbers = step * self.batch_size + np.arange(self.batch_size)
+        return [(int(number // self.rows), int(number % self.rows)) for number in numbers]
+
     def row(self, epoch, index):
         """(x, y, w) of one row of an epoch, without a batch axis."""
         if not 0 <= index < self.rows or epoch < 0 or (self.held_out and epoch):

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from zoo.losses import chunked_cross_entropy
+from zoo.tasks import accumulation
 from zoo.tasks.task import Task
 
 
@@ -17,6 +18,7 @@ class LanguageModel(Task):
     """
 
     _without_logits = _hides_logits = False
+    _accumulate, _per_slice = 1, None
 
     def configure(self):
         self.accuracy = keras.metrics.Mean(name="accuracy")
@@ -27,7 +29,7 @@ class LanguageModel(Task):
         return [m for m in super().metrics if m is not self.accuracy or self._hides_logits]
 
     def compile(self, optimizer="auto", loss="auto", *, metrics=None, weighted_metrics="auto", z_loss=0.0,
-                label_smoothing=0.0, **kwargs):  # fmt: skip
+                label_smoothing=0.0, accumulate=1, **kwargs):  # fmt: skip
         """Keras's compile with defaults.
 
         Args:
@@ -36,12 +38,19 @@ class LanguageModel(Task):
             metrics, weighted_metrics: accuracy.
             z_loss: weight of log(Z) ** 2 in the default loss (Chowdhery et al. 2022).
             label_smoothing: share of the target spread over the vocabulary by the default loss.
+            accumulate: slices that the rows of a batch pass in, one after the other, for want of memory. The update is
+                that of the whole batch: every label of weight 1 counts the same, in whichever slice it is.
         """
         own = metrics or weighted_metrics not in ("auto", None, [])
         self._hides_logits = loss == "auto" and not own
         self._loss_options = {"z_loss": z_loss, "label_smoothing": label_smoothing}
         if not self._hides_logits and (z_loss or label_smoothing):
             raise ValueError("z_loss and label_smoothing belong to the default loss with the default metrics.")
+        if not isinstance(accumulate, int) or accumulate < 1:
+            raise ValueError(f"accumulate={accumulate!r} must be a whole number above 0.")
+        if accumulate > 1 and self.dtype_policy.name == "mixed_float16":
+            raise ValueError("accumulate does not scale losses, which mixed_float16 needs: use mixed_bfloat16.")
+        self._accumulate = accumulate
         if self._hides_logits:
             weighted_metrics = None
         super().compile(optimizer, loss, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs)
@@ -51,7 +60,7 @@ class LanguageModel(Task):
         config = super().get_compile_config()
         if self._hides_logits:
             config |= {"loss": "auto", "weighted_metrics": "auto", **self._loss_options}
-        return config
+        return config | {"accumulate": self._accumulate}
 
     def decoded(self, x):
         """Logits of hidden states, or the hidden states themselves where the loss wants those."""
@@ -66,9 +75,16 @@ class LanguageModel(Task):
             self._without_logits = False
 
     def train_step(self, *args, **kwargs):
-        """Keras's, on hidden states."""
+        """Keras's, on hidden states, in slices where `compile` said so."""
         with self._hiding_logits():
-            return super().train_step(*args, **kwargs)
+            if self._accumulate == 1:
+                return super().train_step(*args, **kwargs)
+            _, y, weights = keras.utils.unpack_x_y_sample_weight(args[-1])
+            self._per_slice = ops.sum(_weights(y, weights)) / self._accumulate
+            try:
+                return accumulation.train_step(self, super().train_step, self._accumulate, *args)
+            finally:
+                self._per_slice = None
 
     def test_step(self, *args, **kwargs):
         """Keras's, on hidden states."""
@@ -76,16 +92,18 @@ class LanguageModel(Task):
             return super().test_step(*args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The default loss from hidden states, or Keras's from logits."""
+        """The default loss from hidden states, or Keras's from logits; the mean of slices' losses is the batch's."""
+        weights = _weights(y, sample_weight)
+        total = ops.sum(weights)
+        counted = ops.maximum(total if self._per_slice is None else self._per_slice, 1e-9)
         if not self._without_logits:
-            return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-        weights = ops.ones_like(y, dtype="float32") if sample_weight is None else ops.cast(sample_weight, "float32")
+            loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+            return loss if self._per_slice is None else loss * (total / counted)
         kernel, bias, softcap = self.head.decoder()
         loss, hits = chunked_cross_entropy(self.head.hidden(y_pred), kernel, y, weights, bias, softcap,
                                            training=training, **self._loss_options)  # fmt: skip
-        total = ops.sum(weights)
         self._counts = hits / ops.maximum(total, 1e-9), total
-        return loss / ops.maximum(total, 1e-9) + sum(self.losses)
+        return loss / counted + sum(self.losses)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Accuracy from the pass that computed the loss, or Keras's metrics from logits."""
@@ -93,3 +111,7 @@ class LanguageModel(Task):
             return super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         self.accuracy.update_state(*self._counts)
         return self.get_metrics_result()
+
+
+def _weights(y, sample_weight):
+    return ops.ones_like(y, dtype="float32") if sample_weight is None else ops.cast(sample_weight, "float32")

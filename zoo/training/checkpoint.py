@@ -3,16 +3,18 @@
 A checkpoint is a directory named by its step: `model.safetensors` (or shards) holds every variable of the model, the
 seeds of its dropout among them, and of the optimizer; `state.json`, written last, holds the step and a digest of each
 file. It is made under a temporary name and renamed, so one that is there is whole, unless the disk damaged it. The data
-position is not stored: data are a function of the step.
+position is not stored: data are a function of the step. A step waits only for the copy to the host's memory.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import threading
 import warnings
 from pathlib import Path
 
+import numpy as np
 from keras import backend, ops
 
 from zoo.checkpoint import Checkpoint, read_json, write
@@ -20,44 +22,91 @@ from zoo.checkpoint import Checkpoint, read_json, write
 FORMAT = 1
 
 
-def save(directory, model, step, keep=2):
-    """Writes the state of a compiled model after `step` updates.
+class Saver:
+    """Writes checkpoints in a thread of its own.
 
     Args:
         directory: holds the checkpoints of one run; made if it is not there.
-        model: a compiled `keras.Model`.
-        step: number of updates done.
-        keep: how many checkpoints stay, this one included; the older ones are deleted after it is written.
+        keep: how many of the newest checkpoints stay. The one with the best validation loss stays besides; the others
+            are deleted once the new one is whole.
+    """
+
+    def __init__(self, directory, keep=2):
+        self.directory, self.keep = Path(directory), keep
+        self._thread, self._error = None, None
+
+    def save(self, model, step, val_loss=None):
+        """Copies the state of a compiled model after `step` updates, waits for the save before, and begins to write.
+
+        Args:
+            model: a compiled `keras.Model`.
+            step: number of updates done.
+            val_loss: validation loss at this step, if it was measured.
+
+        Raises:
+            OSError: the save before failed.
+        """
+        self.wait()
+        state = {name: _copied(v) for name, v in _state(model).items()}
+        self._thread = threading.Thread(target=self._run, args=(state, step, val_loss))
+        self._thread.start()
+
+    def wait(self):
+        """Returns when the last save is on the disk; raises what it failed with."""
+        if self._thread is not None:
+            self._thread.join()
+        error, self._thread, self._error = self._error, None, None
+        if error is not None:
+            raise error
+
+    def _run(self, *args):
+        try:
+            _write(self.directory, self.keep, *args)
+        except BaseException as error:
+            self._error = error
+
+
+def save(directory, model, step, keep=2, val_loss=None):
+    """Writes the state of a compiled model after `step` updates, and waits for it; see `Saver`.
 
     Returns:
         The checkpoint's directory.
     """
-    directory = Path(directory)
+    saver = Saver(directory, keep)
+    saver.save(model, step, val_loss)
+    saver.wait()
+    return saver.directory / f"{step:09d}"
+
+
+def _write(directory, keep, state, step, val_loss):
     directory.mkdir(parents=True, exist_ok=True)
     for left_over in directory.glob(".writing-*"):
         shutil.rmtree(left_over, ignore_errors=True)
     temporary, target = directory / f".writing-{step:09d}", directory / f"{step:09d}"
     temporary.mkdir()
-    files = write(temporary, ((name, _storable(v)) for name, v in _state(model).items()))
+    files = write(temporary, state.items())
     digests = {name: _digest(temporary / name) for name in files}
-    (temporary / "state.json").write_text(json.dumps({"format": FORMAT, "step": step, "files": digests}, indent=1))
+    facts = {"format": FORMAT, "step": step, "val_loss": val_loss, "files": digests}
+    (temporary / "state.json").write_text(json.dumps(facts, indent=1))
     for path in (*temporary.iterdir(), temporary):
         _flush(path)
     if target.exists():  # one that was found damaged
         shutil.rmtree(target)
     temporary.rename(target)
     _flush(directory)
+    top = best(directory)
     for old in [path for path in checkpoints(directory) if int(path.name) <= step][:-keep]:
-        shutil.rmtree(old)
-    return target
+        if top is None or int(old.name) != top[0]:
+            shutil.rmtree(old)
 
 
-def restore(directory, model):
+def restore(directory, model, step=None):
     """Puts the newest whole checkpoint into a compiled model; damaged ones are skipped with a warning.
 
     Args:
         directory: what `save` wrote to; it need not exist.
-        model: a compiled `keras.Model` with the same variables and optimizer as the one saved.
+        model: a compiled `keras.Model` with the same variables and optimizer as the one saved, on any backend.
+        step: the checkpoint of this step alone, if it is there and whole.
 
     Returns:
         The number of updates done; 0, and an untouched model, where there is no checkpoint.
@@ -76,6 +125,8 @@ def restore(directory, model):
     7
     """
     for path in reversed(checkpoints(directory)):
+        if step not in (None, int(path.name)):
+            continue
         try:
             stored = _verified(path)
         except (ValueError, OSError) as error:
@@ -97,6 +148,19 @@ def checkpoints(directory):
     return sorted(found, key=lambda path: int(path.name))
 
 
+def best(directory):
+    """(step, validation loss) of the checkpoint with the lowest one; None if none has one."""
+    found = []
+    for path in checkpoints(directory):
+        try:
+            facts = read_json(path / "state.json")
+        except (ValueError, OSError):  # damaged, as `restore` will say
+            continue
+        if isinstance(facts, dict) and isinstance(facts.get("val_loss"), float):
+            found.append((facts["val_loss"], int(path.name)))
+    return min(found)[::-1] if found else None
+
+
 def _state(model):
     """Every variable of a model and its optimizer by a name of its own.
 
@@ -111,9 +175,13 @@ def _state(model):
     return state
 
 
-def _storable(variable):
-    """What `zoo.checkpoint.write` takes: floats. In float64 the integers of seeds and steps are exact."""
-    return variable if _is_float(variable) else ops.convert_to_numpy(variable.value).astype("float64")
+def _copied(variable):
+    """A copy in the host's memory, for the next step overwrites the original.
+
+    `zoo.checkpoint.write` takes floats; in float64 the integers of seeds and steps are exact.
+    """
+    value = ops.convert_to_numpy(variable.value)
+    return np.array(value, dtype=None if _is_float(variable) else "float64", copy=True)
 
 
 def _is_float(variable):

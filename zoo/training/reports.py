@@ -1,7 +1,8 @@
 """Where the rows of a run go: a CSV file, a picture of the loss, the terminal. They know rows, and no model.
 
-A row is a dictionary with `COLUMNS`; what was not measured is None. Anything with the methods `begin(done, steps)`,
-`tick(step)`, `row(row)` and `end()` can stand beside these.
+A row is a dictionary with `COLUMNS`; what was not measured is None. `mfu` is model-FLOPs utilisation, a share;
+`perplexity` and `bits_per_byte` are of the validation loss; `spike` is how far the loss is above the rows before.
+Anything with the methods `begin(done, steps)`, `tick(step)`, `row(row)` and `end()` can stand beside these.
 """
 
 import csv
@@ -10,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-COLUMNS = ("step", "loss", "val_loss", "learning_rate", "tokens_per_second")
+COLUMNS = ("step", "loss", "val_loss", "learning_rate", "tokens_per_second", "mfu", "gradient_norm", "perplexity",
+           "bits_per_byte", "spike")  # fmt: skip
 
 
 class Report:
@@ -64,7 +66,7 @@ def read_rows(path):
         for line in csv.DictReader(file):
             if None in line.values() or not line["step"]:
                 continue
-            row = {name: float(line[name]) if line[name] else None for name in COLUMNS}
+            row = {name: float(line[name]) if line.get(name) else None for name in COLUMNS}
             rows.append({**row, "step": int(row["step"])})
     return rows
 
@@ -111,6 +113,33 @@ class LossPlot(Report):
         os.replace(temporary, self.path)
 
 
+class TensorBoard(Report):
+    """The rows as TensorBoard's event files, without TensorFlow.
+
+    Args:
+        path: the directory that TensorBoard is pointed at.
+    """
+
+    def __init__(self, path):
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise ImportError("TensorBoard's files need tensorboardX: pip install keras-zoo[tensorboard].") from None
+        self._make = lambda done: SummaryWriter(str(path), purge_step=done + 1 if done else None)
+
+    def begin(self, done, steps):
+        self._writer = self._make(done)
+
+    def row(self, row):
+        for name in COLUMNS[1:]:
+            if row[name] is not None:
+                self._writer.add_scalar(name, row[name], row["step"])
+        self._writer.flush()
+
+    def end(self):
+        self._writer.close()
+
+
 class ProgressBar(Report):
     """A live bar on a terminal: steps, loss, tokens per second, time left; elsewhere a line a row.
 
@@ -137,6 +166,7 @@ class ProgressBar(Report):
         self.shown |= {name: value for name, value in row.items() if value is not None}
         speed = f"{self.shown.get('tokens_per_second', 0):,.0f} tokens/s"
         losses = [f"{name} {self.shown[name]:.3f}" for name in ("loss", "val_loss") if name in self.shown]
+        losses += [f"spike +{row['spike']:.3f}"] if row["spike"] is not None else []
         if self.bar is not None:
             self.bar.set_postfix_str(", ".join([*losses, speed]))
             return
