@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -51,6 +52,20 @@ class Kept(Report):
 
 def fit(lm, monitor, batches=BATCHES):
     lm.fit((batch for batch in batches), steps_per_epoch=len(batches), shuffle=False, verbose=0, callbacks=[monitor])
+
+
+def test_speed_counts_the_wait_for_the_device(start, monkeypatch):
+    """Steps are dispatched before they are done: asking for the loss is what waits for them."""
+    kept, lm = Kept(), model(start)
+    ask = lm.get_metrics_result
+
+    def slow():
+        time.sleep(0.2)
+        return ask()
+
+    monkeypatch.setattr(lm, "get_metrics_result", slow)
+    fit(lm, training.Monitor([kept], steps=7, tokens_per_step=32, every=3))
+    assert all(row["tokens_per_second"] < 3 * 32 / 0.2 for row in kept.rows[1:])
 
 
 def test_rows_are_means_since_the_last_row(start):

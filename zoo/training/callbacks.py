@@ -99,7 +99,7 @@ class Monitor(keras.callbacks.Callback):
         return self.step % every == 0 or self.step == self.steps
 
     def _measure(self, validate, save):
-        row = self._row(time.monotonic())
+        row = self._row()
         if validate:
             self._validate(row)
         for report in self.reports:
@@ -113,9 +113,10 @@ class Monitor(keras.callbacks.Callback):
             self.model.stop_training = True
         self.measured, self.started = self.step, time.monotonic()
 
-    def _row(self, now):
+    def _row(self):
         model, row = self.model, dict.fromkeys(COLUMNS)  # on JAX the model brings its variables up to date
         row |= {"step": self.step, "loss": float(model.get_metrics_result()["loss"])}
+        now = time.monotonic()  # the loss is there only when the steps are done
         model.reset_metrics()
         row["learning_rate"] = _number(model.optimizer.learning_rate)
         if hasattr(model.optimizer, "gradient_norm"):
