@@ -18,7 +18,7 @@ extras = {
 }  # fmt: skip
 extras["bench"] = ["transformers>=5.0", "keras-hub"]
 extras["test"] = ["pytest", "pytest-xdist", "ruff", "transformers>=5.0", "sentencepiece", "protobuf",
-                  *extras["tensorboard"]]  # fmt: skip
+                  *extras["tensorboard"], *extras["parquet"]]  # fmt: skip
 
 setup(
     name="keras-zoo",
