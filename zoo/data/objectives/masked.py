@@ -76,9 +76,10 @@ class MaskedLM(Objective):
         positions, chosen, unit = self.places(rows, rng)
         y = np.where(chosen, np.take_along_axis(token_ids, positions, axis=1), 0)
 
-        draw = rng.random(t if self.span else self.mask_count)
+        numbers = rng.random((t if self.span else self.mask_count) + self.mask_count)
+        draw, drawn = numbers[:, : -self.mask_count], numbers[:, -self.mask_count :]
         draw = np.take_along_axis(draw, np.take_along_axis(unit, positions, axis=1), axis=1) if self.span else draw
-        drawn = (rng.random(self.mask_count) * self.tokenizer.vocabulary_size).astype("int32")
+        drawn = (drawn * self.tokenizer.vocabulary_size).astype("int32")
         shown = np.where(draw < self.mask_share + self.random_share, drawn, y)
         shown = np.where(draw < self.mask_share, self.tokenizer.mask_id, shown)
         masked = token_ids.copy()
@@ -94,21 +95,37 @@ class MaskedLM(Objective):
 
     def places(self, rows, rng):
         """Which tokens are chosen: positions (b, m), whether each is one (b, m), and `_units` (b, t)."""
-        t = self.sequence_length
         candidate = (rows.segment_ids > 0) & ~self.is_special[rows.token_ids]
         unit = self._units(rows, candidate, rng)
-        positions = np.where(self._choose(candidate, unit, rng), np.arange(t), t)
-        positions = np.sort(positions, axis=1)[:, : self.mask_count]
-        return np.where(positions < t, positions, 0), positions < t, unit
+        if self.whole_word or self.span:
+            chosen = self._choose_units(candidate, unit, rng)
+        else:
+            chosen = self._choose(candidate, rng)
+        row, place = np.nonzero(chosen)
+        column = (np.cumsum(chosen, axis=1) - 1)[row, place]
+        positions = np.zeros((len(chosen), self.mask_count), "int64")
+        valid = np.zeros(positions.shape, bool)
+        positions[row, column], valid[row, column] = place, True
+        return positions, valid, unit
 
-    def _choose(self, candidate, word, rng):
-        """Which of the tokens `candidate` are chosen, whole `word`s (b, t) of them: (b, t) bool."""
+    def _wanted(self, candidate):
+        """How many tokens of each row are to be chosen, at most: (b, 1)."""
+        count = candidate.sum(axis=1, keepdims=True)
+        return np.minimum(np.maximum(np.round(self.rate * count).astype("int64"), count > 0), self.mask_count)
+
+    def _choose(self, candidate, rng):
+        """Which of the tokens `candidate` are chosen, those with the smallest numbers: (b, t) bool."""
+        draw = np.where(candidate, rng.random(self.sequence_length), 2)
+        last = np.maximum(self._wanted(candidate) - 1, 0)
+        return candidate & (draw <= np.take_along_axis(np.sort(draw, axis=1), last, axis=1))
+
+    def _choose_units(self, candidate, word, rng):
+        """The same, by whole `word`s (b, t) of them."""
         b, t = candidate.shape
         size = np.bincount((np.arange(b)[:, None] * t + word)[candidate], minlength=b * t).reshape(b, t)
         order = np.argsort(np.where(size > 0, rng.random(t), 2), axis=1)
         size = np.take_along_axis(size, order, axis=1)
-        candidates = candidate.sum(axis=1, keepdims=True)
-        wanted = np.minimum(np.maximum(np.round(self.rate * candidates), candidates > 0), self.mask_count)
+        wanted = self._wanted(candidate)
         # Words in order while they fit; then those too large for the room left are struck out, and on with the rest.
         running = size > 0
         while True:
