@@ -25,7 +25,7 @@ BATCHES = ["zoo:batch", "zoo:iterate", "transformers:numpy", "transformers:torch
            "transformers:workers", "keras_hub:tf.data", "keras_hub:python"]  # fmt: skip
 CARDS = ("gpt2_tiny", "bert_tiny")
 CONTESTANTS = {
-    "prepare": ["zoo", "tokenizers", "transformers", "datasets:one", "datasets:processes"],
+    "prepare": ["zoo", "tokenizers", "tokenizers:no_offsets", "transformers", "datasets:one", "datasets:processes"],
     "masked": BATCHES,
     "whole_word": [name for name in BATCHES if "keras_hub" not in name],
     "packed": [name for name in BATCHES if "rows" not in name],
@@ -223,9 +223,10 @@ def report(found):
     fastest = max((of.get("tokens_per_second", 0) for name, of in found.items() if name.startswith("zoo")), default=0)
     rows = []
     for name, of in found.items():
-        ratio = f"{fastest / of['tokens_per_second']:.2f}" if fastest and not name.startswith("zoo") else ""
-        rows.append([name, *(f"{of[key]:.2%}" if key == "padding" else f"{of[key]:,.4g}" for key in keys), ratio])
-    print(turns.table(["", *(key.replace("_", " ") for key in keys), "zoo is faster by"], rows))
+        ratio = [f"{fastest / of['tokens_per_second']:.2f}" if not name.startswith("zoo") else ""] if fastest else []
+        rows.append([name, *(f"{of[key]:.2%}" if key == "padding" else f"{of[key]:,.4g}" for key in keys), *ratio])
+    header = ["", *(key.replace("_", " ") for key in keys), *(["zoo is faster by"] if fastest else [])]
+    print(turns.table(header, rows))
 
 
 if __name__ == "__main__":
