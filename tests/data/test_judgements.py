@@ -31,7 +31,7 @@ def test_masked_spans_have_spanberts_lengths_and_one_manner_each(specials, rng):
     rows = rows_of(rng, 600, 512)
     objective = MaskedLM(span=True, mask_share=1, random_share=0).bind(specials, 512)
     x, _, w = objective(rows, random_of(600))
-    unit = objective._units(rows, np.ones((600, 512), bool), random_of(600))  # the same first draws
+    unit = objective._units(rows, np.ones((600, 512), bool), random_of(600).random(512))  # the same first draws
     found = masked(x, w, 512)
     lengths = []
     for row in range(600):

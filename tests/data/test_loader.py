@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import itertools
 import math
 import subprocess
 import sys
@@ -111,6 +112,43 @@ def test_restart_at_any_step_gives_the_same_batches(load, objective, packing):
     resumed = list(load(objective, packing=packing).iterate(17, 30, threads=3))
     assert [digest(batch) for batch in resumed] == known[17:30]
     assert digest(load(objective, packing=packing, seed=1).batch(0)) != known[0]
+
+
+@pytest.mark.parametrize("packing", ["concatenate", "best_fit"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_stream_stopped_fifty_times_is_the_stream(load, objective, packing):
+    """A run that dies at random steps, each time with batches made ahead, and goes on with any number of workers."""
+    whole = [digest(batch) for batch in load(objective, packing=packing).iterate(0, 200, threads=1)]
+    assert len(set(whole)) == len(whole)
+    draws, loader = np.random.default_rng(1), load(objective, packing=packing)
+    stops = [0, *np.sort(draws.choice(np.arange(1, 200), 50, replace=False)).tolist(), 200]
+    seen = []
+    for start, stop in itertools.pairwise(stops):
+        stream = loader.iterate(start, threads=int(draws.integers(0, 6)), prefetch=int(draws.integers(1, 12)))
+        seen += [digest(batch) for batch in itertools.islice(stream, stop - start)]
+        stream.close()
+    assert seen == whole
+
+
+@pytest.mark.parametrize("packing", ["concatenate", "best_fit"])
+def test_a_run_goes_on_with_another_number_of_processes(load, packing):
+    """12 rows a batch on 4, 2, 1, 3 and 4 processes: the rows of one process, in the same global order."""
+    options = {"batch_size": 12, "packing": packing}
+    rows = lambda loader, step: [digest(({"x": x}, y, w)) for x, y, w in zip(*_arrays(loader.batch(step)))]  # noqa: E731
+    alone = load(data.MaskedLM(), **options)
+    whole = [rows(alone, step) for step in range(25)]
+    assert len(set(itertools.chain(*whole))) == 25 * 12  # no row is lost or loaded twice
+    for first, count in enumerate((4, 2, 1, 3, 4)):
+        parts = [load(data.MaskedLM(), process_index=i, process_count=count, **options) for i in range(count)]
+        for step in range(5 * first, 5 * first + 5):
+            slices = [rows(part, step) for part in parts]
+            assert {len(one) for one in slices} == {12 // count}
+            assert list(itertools.chain(*slices)) == whole[step]
+
+
+def _arrays(batch):
+    x, y, w = batch
+    return np.concatenate([x[name] for name in sorted(x)], axis=1), y, w
 
 
 @pytest.mark.parametrize("objective", OTHERS, ids=lambda one: type(one).__name__)
@@ -245,3 +283,33 @@ def test_fit_takes_the_loader(load):
         assert len(history["val_loss"]) == 2 and history["loss"][1] < history["loss"][0]
         assert history["val_loss"][1] == pytest.approx(model.evaluate(**validation), rel=1e-5)
     assert histories[0] == pytest.approx(histories[1], rel=1e-6)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda one: type(one).__name__)
+def test_fit_sees_exactly_these_batches(load, objective):
+    """A model that writes down what it is trained on, bit for bit, by the dataset and by the generator."""
+    import keras
+
+    class Recorder(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.seen, self.bias = [], self.add_weight(shape=(), initializer="zeros")
+            self.built = True  # else Keras calls it on no batch first
+
+        def call(self, x):
+            return self.bias + keras.ops.zeros(keras.ops.shape(x["token_ids"])[:1])
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            x, y, w = keras.tree.map_structure(keras.ops.convert_to_numpy, (x, y, sample_weight))
+            self.seen.append(digest((x, y, w)))
+            return keras.ops.sum(y_pred)
+
+    loader = load(objective, packing="best_fit")
+    start = len(loader) - 4  # so that an epoch ends among these steps
+    known = [digest(loader.batch(step)) for step in range(start, start + 8)]
+    for batches in (loader.dataset(start, threads=3), loader.iterate(start, threads=1)):
+        model = Recorder()
+        model.compile("sgd", run_eagerly=True)
+        model.fit(batches, steps_per_epoch=4, epochs=2, shuffle=False, verbose=0)
+        assert model.seen == known

@@ -106,34 +106,33 @@ class Text:
         opens = np.diff(row, prepend=-1) != 0  # a row's first piece
         first = np.flatnonzero(opens)[np.cumsum(opens) - 1]  # of the row that a piece is in
         begin = np.cumsum(size) - size
-        inside = np.arange(size.sum()) - np.repeat(begin, size)  # a token's place in its piece
-        place = np.repeat(row * length + begin - begin[first] + head, size) + inside
+        every = np.arange(size.sum())  # the tokens of all pieces, end to end
+        place = every + np.repeat(row * length - begin[first] + head, size)
 
         token_ids = np.full((count, length), self.pad, "int32")
         segment_ids, positions = np.zeros_like(token_ids), np.zeros_like(token_ids)
-        token_ids.reshape(-1)[place] = self._gather(document, start, size, inside)
+        token_ids.reshape(-1)[place] = self._gather(document, start, size, begin, every)
         segment_ids.reshape(-1)[place] = np.repeat(np.arange(len(row)) - first + 1, size)
-        positions.reshape(-1)[place] = inside + np.repeat(opens * head, size)
+        positions.reshape(-1)[place] = every - np.repeat(begin - opens * head, size)
         if head:
             token_ids[row[opens], 0], segment_ids[row[opens], 0] = self.frame.row_start, 1
         return Rows(token_ids, segment_ids, positions)
 
-    def _gather(self, document, start, size, inside):
-        before = int(self.frame.document_start is not None)
-        source = np.repeat(self.starts[document] + start - before, size) + inside
-        if not self.frame.extra:
-            return self.tokens[source]
-        low, high = np.repeat(self.starts[document], size), np.repeat(self.stops[document], size)
-        found = self.tokens[np.clip(source, low, high - 1)].astype("int32")
-        if before:
-            found[source < low] = self.frame.document_start
-        if self.frame.document_end is not None:
-            found[source == high] = self.frame.document_end
+    def _gather(self, document, start, size, begin, every):
+        before, after = self.frame.document_start, self.frame.document_end
+        source = every + np.repeat(self.starts[document] + start - (before is not None) - begin, size)
+        found = self.tokens.take(source, mode="clip")  # the places of special tokens may lie outside
+        if before is not None:
+            found[begin[start == 0]] = before
+        if after is not None:
+            found[(begin + size - 1)[start + size == self.lengths[document]]] = after
         return found
 
 
 class RowRandom:
-    """Uniform random numbers for a batch of rows, row i from its own Philox generator keyed by (seed, epoch, row).
+    """Uniform random numbers for a batch of rows, row i from its own Philox stream, that of (seed, epoch, row).
+
+    One generator serves all rows: it is set to each row's counter, a tenth of the cost of a generator a row.
 
     >>> alone = RowRandom(0, epochs=[3], rows=[7]).random(5)
     >>> bool((RowRandom(0, epochs=[3, 3], rows=[6, 7]).random(5)[1] == alone[0]).all())
@@ -141,20 +140,28 @@ class RowRandom:
     """
 
     def __init__(self, seed, epochs, rows, stream=0):
-        counters = ([0, 0, int(epoch), int(row)] for epoch, row in zip(epochs, rows))
-        self._generators = [Generator(Philox(key=[seed, stream], counter=counter)) for counter in counters]
+        self._counters = np.zeros((len(rows), 4), "uint64")
+        self._counters[:, 2], self._counters[:, 3] = epochs, rows
+        self._key, self._drawn = np.array([seed, stream], "uint64"), 0
 
     def random(self, count):
         """(b, count) float64 in [0, 1)."""
-        out = np.empty((len(self._generators), count))
-        for row, generator in zip(out, self._generators):
+        first, over = divmod(self._drawn, 4)  # a step of the counter gives four numbers
+        self._counters[:, 0] = first
+        self._drawn += count
+        out = np.empty((len(self._counters), over + count))
+        philox = Philox(key=self._key)
+        generator, state = Generator(philox), philox.state
+        for row, counter in zip(out, self._counters):
+            state["state"]["counter"] = counter
+            philox.state = state
             generator.random(out=row)
-        return out
+        return out[:, over:]
 
     def take(self, index):
-        """The generators of some of the rows."""
+        """The streams of some of the rows, from where they are now."""
         some = object.__new__(RowRandom)
-        some._generators = [self._generators[i] for i in index]
+        some._counters, some._key, some._drawn = self._counters[index], self._key, self._drawn
         return some
 
 

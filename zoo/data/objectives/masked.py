@@ -71,44 +71,66 @@ class MaskedLM(Objective):
         """m, the number of places a row has for predictions."""
         return min(math.ceil(self.rate * self.sequence_length), self.sequence_length - 1)
 
-    def make(self, rows, rng):
-        token_ids, t = rows.token_ids, self.sequence_length
-        positions, chosen, unit = self.places(rows, rng)
-        y = np.where(chosen, np.take_along_axis(token_ids, positions, axis=1), 0)
+    @property
+    def place_draws(self):
+        """Uniform numbers a row that `places` needs."""
+        return self.sequence_length * (1 + self.span)
 
-        draw = rng.random(t if self.span else self.mask_count)
-        draw = np.take_along_axis(draw, np.take_along_axis(unit, positions, axis=1), axis=1) if self.span else draw
-        drawn = (rng.random(self.mask_count) * self.tokenizer.vocabulary_size).astype("int32")
-        shown = np.where(draw < self.mask_share + self.random_share, drawn, y)
-        shown = np.where(draw < self.mask_share, self.tokenizer.mask_id, shown)
-        masked = token_ids.copy()
-        row, place = np.nonzero(chosen)
-        masked[row, positions[row, place]] = shown[row, place]
+    def make(self, rows, rng):
+        (b, t), m, before = rows.token_ids.shape, self.mask_count, self.place_draws
+        numbers = rng.random(before + (t if self.span else m) + m)  # all at once: each call has its cost
+        row, place, column, unit = self.places(rows, numbers[:, :before])
+        original = rows.token_ids[row, place]
+        draw = numbers[row, before + (unit[row, place] if self.span else column)]
+        drawn = (numbers[row, column - m] * self.tokenizer.vocabulary_size).astype("int32")
+        shown = np.where(draw < self.mask_share + self.random_share, drawn, original)
+        token_ids = rows.token_ids.copy()
+        token_ids[row, place] = np.where(draw < self.mask_share, self.tokenizer.mask_id, shown)
+
+        positions, y, w = np.zeros((b, m), "int32"), np.zeros((b, m), "int32"), np.zeros((b, m), "float32")
+        positions[row, column], y[row, column], w[row, column] = place, original, 1
         x = {
-            "token_ids": masked,
+            "token_ids": token_ids,
             "segment_ids": rows.segment_ids,
             "positions": rows.positions,
-            "mask_positions": positions.astype("int32"),
+            "mask_positions": positions,
         }
-        return x, y, chosen.astype("float32")
+        return x, y, w
 
-    def places(self, rows, rng):
-        """Which tokens are chosen: positions (b, m), whether each is one (b, m), and `_units` (b, t)."""
-        t = self.sequence_length
+    def places(self, rows, numbers):
+        """The n chosen tokens in reading order: row, place in it, rank among its chosen (n,); and `_units` (b, t).
+
+        `numbers` (b, place_draws) decide.
+        """
         candidate = (rows.segment_ids > 0) & ~self.is_special[rows.token_ids]
-        unit = self._units(rows, candidate, rng)
-        positions = np.where(self._choose(candidate, unit, rng), np.arange(t), t)
-        positions = np.sort(positions, axis=1)[:, : self.mask_count]
-        return np.where(positions < t, positions, 0), positions < t, unit
+        unit = self._units(rows, candidate, numbers)
+        numbers = numbers[:, -self.sequence_length :]
+        if self.whole_word or self.span:
+            chosen = self._choose_units(candidate, unit, numbers)
+        else:
+            chosen = self._choose(candidate, numbers)
+        row, place = np.nonzero(chosen)
+        count = np.bincount(row, minlength=len(chosen))
+        return row, place, np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count), unit
 
-    def _choose(self, candidate, word, rng):
-        """Which of the tokens `candidate` are chosen, whole `word`s (b, t) of them: (b, t) bool."""
+    def _wanted(self, candidate):
+        """How many tokens of each row are to be chosen, at most: (b, 1)."""
+        count = candidate.sum(axis=1, keepdims=True)
+        return np.minimum(np.maximum(np.round(self.rate * count).astype("int64"), count > 0), self.mask_count)
+
+    def _choose(self, candidate, numbers):
+        """Which of the tokens `candidate` are chosen, those with the smallest numbers: (b, t) bool."""
+        draw = np.where(candidate, numbers, 2)
+        last = np.maximum(self._wanted(candidate) - 1, 0)
+        return candidate & (draw <= np.take_along_axis(np.sort(draw, axis=1), last, axis=1))
+
+    def _choose_units(self, candidate, word, numbers):
+        """The same, by whole `word`s (b, t) of them."""
         b, t = candidate.shape
         size = np.bincount((np.arange(b)[:, None] * t + word)[candidate], minlength=b * t).reshape(b, t)
-        order = np.argsort(np.where(size > 0, rng.random(t), 2), axis=1)
+        order = np.argsort(np.where(size > 0, numbers, 2), axis=1)
         size = np.take_along_axis(size, order, axis=1)
-        candidates = candidate.sum(axis=1, keepdims=True)
-        wanted = np.minimum(np.maximum(np.round(self.rate * candidates), candidates > 0), self.mask_count)
+        wanted = self._wanted(candidate)
         # Words in order while they fit; then those too large for the room left are struck out, and on with the rest.
         running = size > 0
         while True:
@@ -122,7 +144,7 @@ class MaskedLM(Objective):
         np.put_along_axis(chosen, order, taken, axis=1)
         return candidate & np.take_along_axis(chosen, word, axis=1)
 
-    def _units(self, rows, candidate, rng):
+    def _units(self, rows, candidate, numbers):
         """The number of what a token is chosen together with (b, t): itself, its word, its span."""
         b, t = candidate.shape
         if not (self.whole_word or self.span):
@@ -131,7 +153,7 @@ class MaskedLM(Objective):
         breaks[:, 1:] |= ~candidate[:, :-1] | (rows.segment_ids[:, 1:] != rows.segment_ids[:, :-1])
         start = breaks | (self.tokenizer.whole_word_starts(rows.token_ids) if self.whole_word else True)
         if self.span:
-            length = 1 + np.searchsorted(_span_lengths(), rng.random(t))
+            length = 1 + np.searchsorted(_span_lengths(), numbers[:, :t])
             edge = np.zeros((b, t + 1), bool)  # which of the tokens or words begin a span
             np.put_along_axis(edge, np.minimum(np.cumsum(length, axis=1) - length, t), True, axis=1)
             order = np.maximum(np.cumsum(start, axis=1) - 1, 0)

@@ -75,17 +75,19 @@ class ReplacedTokenDetection(Objective):
         return total / total[-1]
 
     def make(self, rows, rng):
-        positions, chosen, _ = self._masked.places(rows, rng)
-        row, place = np.nonzero(chosen)
-        at = row, positions[row, place]
-        uniform = rng.random(self._masked.mask_count)
+        masked = self._masked
+        numbers = rng.random(masked.place_draws + masked.mask_count)
+        row, place, column, _ = masked.places(rows, numbers[:, : masked.place_draws])
+        at, uniform = (row, place), numbers[:, masked.place_draws :]
         x = {"token_ids": rows.token_ids.copy(), "segment_ids": rows.segment_ids, "positions": rows.positions}
         if self.generator is None:
-            x["token_ids"][at] = np.searchsorted(self._cumulative, uniform[row, place], side="right")
+            x["token_ids"][at] = np.searchsorted(self._cumulative, uniform[row, column], side="right")
         else:
             x["token_ids"][at] = self.tokenizer.mask_id
-            drawn = np.asarray(self.generator({**x, "mask_positions": positions.astype("int32")}, uniform))
+            positions = np.zeros(uniform.shape, "int32")
+            positions[row, column] = place
+            drawn = np.asarray(self.generator({**x, "mask_positions": positions}, uniform))
             x = {**x, "token_ids": rows.token_ids.copy()}
-            x["token_ids"][at] = drawn[row, place]
+            x["token_ids"][at] = drawn[row, column]
         y = (x["token_ids"] != rows.token_ids).astype("int32")
         return x, y, (rows.segment_ids > 0).astype("float32")
