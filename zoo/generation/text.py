@@ -67,7 +67,7 @@ class Generation:
         return {**super().get_config(), "generation_config": self.generation_config}
 
     def generate(self, prompts, max_new_tokens=None, sampler=None, stop=(), seed=0, echo=True, batch_size=32,
-                 details=False):  # fmt: skip
+                 details=False, add_special_tokens=True):  # fmt: skip
         """Continues prompts.
 
         Args:
@@ -80,6 +80,7 @@ class Generation:
             echo: whether a CausalLM's result begins with its prompt.
             batch_size: so many prompts are decoded together, those of similar length.
             details: whether to return `Generated`, with token ids and log-probabilities, in place of texts.
+            add_special_tokens: False for a CausalLM's prompts that hold the tokens of the template already.
 
         Returns:
             A text for a text, a list for a list; lists of texts in their place from a beam with several returns. For a
@@ -99,7 +100,7 @@ class Generation:
         texts = [prompts] if single else list(prompts)
         if not texts:
             return []
-        rows, memory = self._encode(texts)
+        rows, memory = self._encode(texts, add_special_tokens)
         done = (lambda row, ids: cut(self._text(row, ids), strings)[1]) if strings else None
         found = []
         for head, row, results in zip(texts, rows, self._run(rows, memory, plan, done)):
@@ -109,13 +110,13 @@ class Generation:
             found.append(results if plan.num_returns > 1 else results[0])
         return found[0] if single else found
 
-    def stream(self, prompt, max_new_tokens=None, sampler=None, stop=(), seed=0, echo=True):
+    def stream(self, prompt, max_new_tokens=None, sampler=None, stop=(), seed=0, echo=True, add_special_tokens=True):
         """Yields one text's pieces as they are made, whole characters; together they are what `generate` returns."""
         strings, extra = stops(stop)
         plan = self._plan(max_new_tokens, sampler, extra, seed, 1)
         if isinstance(plan.sampler, Beam):
             raise ValueError("A beam's text is known at its end only: call generate, or stream with a sampler.")
-        rows, memory = self._encode([prompt])
+        rows, memory = self._encode([prompt], add_special_tokens)
         if echo and memory is None:
             yield prompt
         pieces = Pieces(self.tokenizer, rows[0] if memory is None else [], strings)
@@ -151,13 +152,13 @@ class Generation:
             raise ValueError(f"stop names the token id {bad[0]}, the vocabulary has {self.config.vocabulary_size}.")
         return Plan(sampler, count, ids, int(seed), int(batch_size), getattr(sampler, "num_returns", 1))
 
-    def _encode(self, texts):
+    def _encode(self, texts, add_special_tokens):
         """Prompts to decoder rows, and encoder inputs for an encoder-decoder."""
         if self.config.architecture == "encoder_decoder":
             return [[self.start_id]] * len(texts), self.inputs_of(texts)
         if self.tokenizer is None:
             self.tokenized(texts)  # says what is missing
-        rows = self.tokenizer.encode(texts)
+        rows = self.tokenizer.encode(texts, add_special_tokens=add_special_tokens)
         start = [i for i in (self.tokenizer.bos_id, self.tokenizer.eos_id) if i is not None][:1]
         return [row or start or [0] for row in rows], None
 
