@@ -20,7 +20,8 @@ def model(kind="bpe", task="CausalLM", seed=0, **config):
     tokenizer = zoo.Tokenizer.train(TEXTS, kind=kind, vocabulary_size=400)
     backbone = {"CausalLM": zoo.LlamaBackbone, "Seq2SeqLM": zoo.T5Backbone}[task]
     size = {"vocabulary_size": tokenizer.vocabulary_size, "num_layers": 1, "num_heads": 2, "hidden_dim": 16,
-            "intermediate_dim": 32, "eos_token_id": None, "decoder_start_token_id": 0}  # fmt: skip
+            "intermediate_dim": 32, "eos_token_id": None}  # fmt: skip
+    size |= {"decoder_start_token_id": 0, "pad_token_id": 0} if task == "Seq2SeqLM" else {}
     return randomise(getattr(zoo, task)(backbone(**{**size, **config}), tokenizer), seed, 1.0)
 
 
@@ -152,9 +153,31 @@ def test_nonsense_is_refused(arguments, message, lm):
         lm.generate(**{"prompts": "A", "max_new_tokens": 2, **arguments})
 
 
-def test_a_beam_does_not_stream(lm):
-    with pytest.raises(ValueError, match="A beam's text is known at its end only"):
-        list(lm.stream("A", sampler=samplers.Beam()))
+def test_a_beam_streams_in_one_piece(lm):
+    beam = samplers.Beam(3)
+    assert list(lm.stream("A", 5, beam)) == [lm.generate("A", 5, beam)]
+    with pytest.raises(ValueError, match="A stream is one text"):
+        list(lm.stream("A", sampler=samplers.Beam(num_returns=2)))
+
+
+def test_scores_are_those_of_transformers(lm, tmp_path):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    texts = ["Return the value", "A list of names and values", "déjà"]
+    lm.save_to_preset(tmp_path / "decoder")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "decoder").eval()
+    for text, found in zip(texts, lm.score(texts, batch_size=2)):
+        ids = torch.tensor([lm.tokenizer.encode(text)])
+        logs = theirs(ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0]
+        np.testing.assert_allclose(found, logs.detach().numpy(), rtol=1e-4, atol=1e-4)
+    both = model("unigram", "Seq2SeqLM")
+    both.save_to_preset(tmp_path / "both")
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "both").eval()
+    for source, target, found in zip(texts, texts[::-1], both.score(texts, texts[::-1], batch_size=2)):
+        source, target = (torch.tensor([both.tokenizer.encode(text)]) for text in (source, target))
+        logs = theirs(input_ids=source, labels=target).logits.log_softmax(-1)[0].gather(1, target[0][:, None])[:, 0]
+        np.testing.assert_allclose(found, logs.detach().numpy(), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="1 sources do not go with 2 targets"):
+        both.score("a", ["b", "c"])
 
 
 def test_several_returns_of_a_beam(lm):

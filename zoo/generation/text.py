@@ -111,11 +111,19 @@ class Generation:
         return found[0] if single else found
 
     def stream(self, prompt, max_new_tokens=None, sampler=None, stop=(), seed=0, echo=True, add_special_tokens=True):
-        """Yields one text's pieces as they are made, whole characters; together they are what `generate` returns."""
+        """Yields one text's pieces as they are made, whole characters; together they are what `generate` returns.
+
+        A beam's text is known at its end only, and comes in one piece.
+        """
         strings, extra = stops(stop)
         plan = self._plan(max_new_tokens, sampler, extra, seed, 1)
         if isinstance(plan.sampler, Beam):
-            raise ValueError("A beam's text is known at its end only: call generate, or stream with a sampler.")
+            if plan.num_returns > 1:
+                raise ValueError(f"A stream is one text: a beam with num_returns={plan.num_returns} needs generate.")
+            yield self.generate(
+                prompt, max_new_tokens, sampler, stop, seed, echo, add_special_tokens=add_special_tokens
+            )
+            return
         rows, memory = self._encode([prompt], add_special_tokens)
         if echo and memory is None:
             yield prompt

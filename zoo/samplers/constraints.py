@@ -103,7 +103,7 @@ class Constraints:
         if self.reads_tokens:
             slots = ops.arange(tokens.shape[1], dtype="int32")[None]
             end = tokens.shape[1] if end is None else end
-            held = (slots < end) & (ops.ones_like(tokens) if seen is None else seen > 0)
+            held = (slots < end) & (ops.ones_like(tokens, dtype="bool") if seen is None else seen > 0)
             if self.repetition_penalty != 1:
                 p = self.repetition_penalty
                 logits = ops.where(_occur(tokens, held, size), ops.where(logits < 0, logits * p, logits / p), logits)
