@@ -3,12 +3,31 @@
 It knows how tokenizers decode, and nothing of models.
 """
 
+import dataclasses
 import re
 
 import numpy as np
 
 _CONTEXT = 8  # tokens of the prompt that say whether a space comes first
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+@dataclasses.dataclass
+class Generated:
+    """One generated text, for `generate(details=True)`.
+
+    Args:
+        text: as `generate` returns it without details.
+        token_ids: new ids, without the one that ended the text.
+        log_probabilities: float32, one for each of them under the model's own distribution (nats); those of a beam
+            are after its constraints.
+        score: a beam's score, else the sum of the log-probabilities.
+    """
+
+    text: str
+    token_ids: list
+    log_probabilities: np.ndarray
+    score: float
 
 
 def stops(stop):

@@ -1,4 +1,4 @@
-"""generation_config.json: what a preset says about how to generate with it, as a sampler and three numbers.
+"""How to generate: what a preset's generation_config.json says, and what one call decides.
 
 It knows the keys of `transformers`, and which of them change the text in a way that we do not have.
 """
@@ -40,6 +40,18 @@ class Settings:
         if self.ignored:
             names = ", ".join(self.ignored)
             warnings.warn(f"generation_config.json sets {names}, which is left out: give a sampler.", stacklevel=4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one call of `generate` decides for all its prompts."""
+
+    sampler: object
+    max_new_tokens: int
+    stop_ids: list
+    seed: int
+    batch_size: int
+    num_returns: int
 
 
 def read(hf, encoder_decoder):

@@ -1,6 +1,5 @@
 """Text in, text out: what generation adds to a language model."""
 
-import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -12,29 +11,11 @@ from zoo.checkpoint import read_json
 from zoo.generation import settings
 from zoo.generation.beam import search
 from zoo.generation.loop import decode
-from zoo.generation.pieces import Pieces, continuation, cut, stops
+from zoo.generation.pieces import Generated, Pieces, continuation, cut, stops
 from zoo.samplers import Beam, Greedy
 
 FILE = "generation_config.json"
 LENGTH = 64  # new tokens where neither the user nor the preset says
-
-
-@dataclasses.dataclass
-class Generated:
-    """One generated text, for `generate(details=True)`.
-
-    Args:
-        text: as `generate` returns it without details.
-        token_ids: new ids, without the one that ended the text.
-        log_probabilities: float32, one for each of them under the model's own distribution (nats); those of a beam
-            are after its constraints.
-        score: a beam's score, else the sum of the log-probabilities.
-    """
-
-    text: str
-    token_ids: list
-    log_probabilities: np.ndarray
-    score: float
 
 
 class Generation:
@@ -158,7 +139,7 @@ class Generation:
         ids = sorted({int(i) for i in [*ends, *extra] if i is not None and i >= 0})
         if bad := [i for i in extra if not 0 <= i < self.config.vocabulary_size]:
             raise ValueError(f"stop names the token id {bad[0]}, the vocabulary has {self.config.vocabulary_size}.")
-        return Plan(sampler, count, ids, int(seed), int(batch_size), getattr(sampler, "num_returns", 1))
+        return settings.Plan(sampler, count, ids, int(seed), int(batch_size), getattr(sampler, "num_returns", 1))
 
     def _encode(self, texts, add_special_tokens):
         """Prompts to decoder rows, and encoder inputs for an encoder-decoder."""
@@ -257,15 +238,3 @@ class Generation:
                 break
         logs = ops.convert_to_numpy(ops.stack(logs)) if logs else np.zeros((0, len(rows)))
         return [(row, list(logs[: len(row), i]), None) for i, row in enumerate(ids)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What one call of `generate` decides for all its prompts."""
-
-    sampler: object
-    max_new_tokens: int
-    stop_ids: list
-    seed: int
-    batch_size: int
-    num_returns: int
