@@ -14,11 +14,12 @@ extras = {
     "eval": ["scikit-learn", "sacrebleu", "rouge-score"],
     "parquet": ["pyarrow"],
     "tensorboard": ["tensorboardX>=2.6"],
+    "chat": ["jinja2>=3.1"],
     "docs": ["mkdocs-material"],
 }  # fmt: skip
 extras["bench"] = ["transformers>=5.0", "keras-hub"]
 extras["test"] = ["pytest", "pytest-xdist", "ruff", "transformers>=5.0", "sentencepiece", "protobuf",
-                  *extras["tensorboard"], *extras["parquet"]]  # fmt: skip
+                  *(name for extra in ("tensorboard", "parquet", "chat") for name in extras[extra])]  # fmt: skip
 
 setup(
     name="keras-zoo",

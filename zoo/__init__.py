@@ -19,6 +19,7 @@ _HOMES = {
     "zoo.tasks": "CausalLM MaskedLM Seq2SeqLM TextClassifier TokenClassifier QuestionAnswerer MultipleChoice "
     "TextEmbedder InBatchContrast NextSentence ReplacedTokenDetector",
     "zoo.tokenizers": "Tokenizer",
+    "zoo.generation.chat": "chat",
     "zoo.pretrained": "presets",
 }
 _MODULES = ("data", "samplers", "families", "training")

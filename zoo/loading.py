@@ -162,8 +162,12 @@ class LoadableTask(Pushable):
         """Keys of config.json for the task's own arguments."""
         return {}
 
+    def write_files(self):
+        """Further files of JSON that the task's presets hold, name -> content."""
+        return {}
+
     def save_to_preset(self, directory, dtype=None, max_shard_size=5_000_000_000):
         """Writes config.json, model.safetensors and the tokenizer's files; see `Backbone.save_to_preset`."""
         entry, name, extra = entry_of(self.backbone), type(self).__name__, self.write_settings()
         pretrained.save(directory, entry, self.config, name, weights(self), self.tokenizer, dtype=dtype, extra=extra,
-                        max_shard_size=max_shard_size)  # fmt: skip
+                        max_shard_size=max_shard_size, files=self.write_files())  # fmt: skip

@@ -19,7 +19,8 @@ from zoo.config import Config
 from zoo.registry import presets
 from zoo.tensorflow_files import TensorFlowFiles, read_config
 
-_REPLACED = [*hub.SAFE, *hub.PICKLED, "modules.json"]  # what would be read in place of what is saved, or beside it
+# What would be read in place of what is saved, or beside it.
+_REPLACED = [*hub.SAFE, *hub.PICKLED, "modules.json", "generation_config.json"]
 
 
 def resolve(preset, revision=None, weights=True):
@@ -134,7 +135,8 @@ def load_weights(path, family, config, targets, task="Backbone", made_for=None):
     )  # fmt: skip
 
 
-def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, max_shard_size=5_000_000_000, extra=None):
+def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, max_shard_size=5_000_000_000, extra=None,
+         files=None):  # fmt: skip
     """Writes a preset that `transformers` opens; an interrupted save leaves an older preset as it was.
 
     Args:
@@ -146,6 +148,7 @@ def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, ma
         dtype: dtype to store, such as "bfloat16"; None keeps the arrays' own.
         max_shard_size: bytes of one file of weights.
         extra: further keys for the config.json, such as `id2label`.
+        files: further files of JSON, name -> content.
 
     Raises:
         ValueError: a model that the family's config.json or tensor names cannot express; nothing is written then.
@@ -161,7 +164,8 @@ def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, ma
         write(staged, tensors, max_shard_size)
         if tokenizer is not None:
             tokenizer.save(staged)
-        write_text(staged / "config.json", json.dumps(hf, indent=2, sort_keys=True) + "\n")
+        for name, content in {**(files or {}), "config.json": hf}.items():
+            write_text(staged / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
         _publish(staged, directory)
     finally:
         shutil.rmtree(staged, ignore_errors=True)

@@ -1,5 +1,7 @@
 """recipes/generate.py from the command line."""
 
+import json
+
 import pytest
 
 import zoo
@@ -36,7 +38,7 @@ def test_prints_what_generate_returns(presets, recipe):
     ("flags", "sampler"),
     [
         (("--top_p=0.9", "--temperature=0.9"), lambda: zoo.samplers.TopP(0.9, 0.9)),
-        (("--top_k=5",), lambda: zoo.samplers.TopK(5)),
+        (("--top_k=5", "--min_p=0.01"), lambda: zoo.samplers.TopK(5, min_p=0.01)),
         (("--temperature=2",), lambda: zoo.samplers.Temperature(2.0)),
     ],
 )
@@ -56,6 +58,21 @@ def test_reads_files_for_encoder_decoders(presets, recipe, tmp_path):
     assert done.stdout == "".join(f"{text}\n\n" for text in expected)
 
 
+def test_writes_json_lines(presets, recipe, tmp_path):
+    """Batches of two, a beam, a progress bar, and no file left beside the result."""
+    prompts = ["one name", "two values and more", "three"]
+    (tmp_path / "prompts.txt").write_text("\n".join(prompts))
+    preset, output = presets["Seq2SeqLM"], tmp_path / "texts.jsonl"
+    done = recipe("generate", f"--preset={preset}", f"--file={tmp_path / 'prompts.txt'}", "--max_new_tokens=5",
+                  "--num_beams=3", "--batch_size=2", f"--output={output}")  # fmt: skip
+    lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    beam = zoo.samplers.Beam(3)
+    found = zoo.Seq2SeqLM.from_preset(preset).generate(prompts, 5, beam, details=True)
+    assert [(line["prompt"], line["text"]) for line in lines] == [(p, f.text) for p, f in zip(prompts, found)]
+    assert [line["score"] for line in lines] == pytest.approx([f.score for f in found], abs=1e-4)
+    assert "3/3" in done.stderr and not list(tmp_path.glob(".*"))
+
+
 def test_asks_on_standard_input(presets, recipe):
     flags = [f"--preset={presets['CausalLM']}", "--max_new_tokens=4", "--stop=value"]
     asked = recipe("generate", *flags, input="Return the\nA list of\n")
@@ -68,9 +85,11 @@ def test_asks_on_standard_input(presets, recipe):
     [
         ([], "--preset is missing"),
         (["--preset=gpt9", "--prompt=a"], "No preset 'gpt9'"),
-        (["--preset=gpt2", "--top_k=3", "--top_p=0.5"], "exclude each other"),
+        (["--preset=gpt2", "--num_beams=3", "--top_p=0.5"], "exclude each other"),
+        (["--preset=gpt2", "--temperature=0", "--top_p=0.5"], "leave out --top_p"),
         (["--preset=gpt2", "--prompt=a", "--file=b"], "exclude each other"),
         (["--preset=gpt2", "--file=no-such-file"], "no-such-file"),
+        (["--preset=gpt2", "--prompt=a", "--output=no-such/file"], "is in no directory"),
         (["--preset=gpt2", "--temperature=-1"], "temperature"),
         (["--preset=gpt2", "--unknown"], "unknown"),
     ],

@@ -10,7 +10,7 @@ from keras import ops
 
 from zoo import backend
 
-BUCKET = 32
+BUCKET, PROGRAMS = 32, 16
 
 
 def bucketed(n):
@@ -18,66 +18,102 @@ def bucketed(n):
     return -(-n // BUCKET) * BUCKET
 
 
-def decode(task, rows, max_new_tokens, sampler, seed, stop_ids, memory_inputs=None):
-    """Yields the next token ids (b,) until every row has stopped.
+def slotted(rows, max_new_tokens):
+    """Prompts padded on the left: ids (b, slots), and 0 where `seen` (b, slots) is padding; the prompts' length."""
+    length = bucketed(max(map(len, rows)))
+    ids = np.zeros((len(rows), length + bucketed(max_new_tokens)), "int32")
+    seen = np.ones_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, length - len(row) : length] = row
+        seen[i, : length - len(row)] = 0
+    return ids, seen, length
+
+
+def prefilled(task, ids, encoded, seen):
+    """Logits (b, v) after prompts (b, length), the filled cache, and the mask of the memory."""
+    backbone, (batch, length) = task.backbone, ids.shape
+    memory = memory_mask = None
+    if encoded:
+        memory, memory_mask = backbone.encode(encoded), backbone.memory_mask(encoded)
+    seen_now = seen[:, :length]
+    cache = backbone.new_cache(batch, seen.shape[1], memory)
+    positions = ops.maximum(ops.cumsum(seen_now, axis=1) - 1, 0)
+    x, cache = backbone.decode(ids, cache, 0, positions, seen_now, memory_mask)
+    return task.head(x[:, -1]), cache, memory_mask
+
+
+def stepped(task, tokens, cache, index, seen, memory_mask):
+    """Logits (b, v) after tokens (b,) in slot `index`, and the cache with them."""
+    slots = ops.arange(seen.shape[1], dtype="int32")
+    positions = ops.sum(ops.where(slots[None] < index, seen, 0), axis=1, keepdims=True)
+    x, cache = task.backbone.decode(tokens[:, None], cache, index, positions, seen, memory_mask)
+    return task.head(x[:, -1]), cache
+
+
+def kept(task, key, make):
+    """What `make()` compiled for `key`, kept on the task; the oldest of many are forgotten."""
+    programs = task.__dict__.setdefault("_decode_programs", {})
+    if key not in programs:
+        if len(programs) >= PROGRAMS:
+            programs.pop(next(iter(programs)))
+        programs[key] = make()
+    return programs[key]
+
+
+def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs=None):
+    """Yields next token ids (b,) as numpy and their log-probabilities (b,) as a tensor, until every row has stopped.
 
     Args:
         task: a model with `backbone` and `head`.
         rows: list of b prompts, each a non-empty list of token ids.
         max_new_tokens: at most so many are yielded.
-        sampler: see `zoo.samplers`.
-        seed: integer.
-        stop_ids: token ids that end a row; after one, the row yields it again.
+        sampler: a `zoo.samplers.Sampler`.
+        uniform: float32 (max_new_tokens, b) in [0, 1).
+        stop_ids: token ids that end a row; what follows in it means nothing.
         memory_inputs: encoder inputs for an encoder-decoder.
     """
-    length = bucketed(max(map(len, rows)))
-    slots = length + bucketed(max_new_tokens)
-    ids = np.zeros((len(rows), length), "int32")
-    seen = np.ones((len(rows), slots), "int32")
-    for i, row in enumerate(rows):
-        ids[i, length - len(row) :] = row
-        seen[i, : length - len(row)] = 0
-    uniform = np.random.default_rng(seed).random((max_new_tokens, len(rows)), dtype="float32")
-    prefill, step = _programs(task, sampler)
-    tensor = ops.convert_to_tensor
+    sampler.check(task.config.vocabulary_size)
+    ids, seen, length = slotted(rows, max_new_tokens)
+    prefill, step = kept(task, sampler.in_programs, lambda: _programs(task, sampler.in_programs))
+    tensor, texts, stopped = ops.convert_to_tensor, [[] for _ in rows], np.zeros(len(rows), bool)
     encoded = {k: tensor(v) for k, v in (memory_inputs or {}).items()}
-    state, seen = (tensor(ids), encoded), tensor(seen)
-    tokens, cache, memory_mask = prefill(*state, seen, tensor(uniform[0]))
-    stopped = np.zeros(len(rows), bool)
+
+    def mask():
+        found = sampler.mask(texts, task.config.vocabulary_size, stop_ids, max_new_tokens, stopped)
+        return None if found is None else tensor(found)
+
+    past = (tensor(ids), tensor(np.int32(length))) if sampler.reads_tokens else None
+    prompt, seen = tensor(ids[:, :length]), tensor(seen)
+    tokens, logs, cache, memory_mask = prefill(prompt, encoded, seen, tensor(uniform[0]), past, mask())
     for i in range(max_new_tokens):
         current = np.asarray(ops.convert_to_numpy(tokens))
-        yield current
+        yield current, logs
         stopped |= np.isin(current, stop_ids)
         if stopped.all() or i + 1 == max_new_tokens:
             return
+        for text, token in zip(texts, current):
+            text.append(int(token))
         index = tensor(np.array(length + i, "int32"))
-        tokens, cache = step(tokens, cache, index, seen, memory_mask, tensor(uniform[i + 1]))
+        tokens, logs, cache, past = step(tokens, cache, index, seen, memory_mask, tensor(uniform[i + 1]), past, mask())
 
 
 def _programs(task, sampler):
-    """The compiled prefill and step of a task with a sampler, kept on the task."""
-    kept = task.__dict__.setdefault("_decode_programs", {})
-    if sampler in kept:
-        return kept[sampler]
-    backbone, head = task.backbone, task.head
+    """The compiled prefill and step of a task with a sampler."""
 
-    def prefill(ids, encoded, seen, uniform):
-        batch, length = ids.shape
-        memory = memory_mask = None
-        if encoded:
-            memory, memory_mask = backbone.encode(encoded), backbone.memory_mask(encoded)
-        seen_now = seen[:, :length]
-        cache = backbone.new_cache(batch, seen.shape[1], memory)
-        positions = ops.maximum(ops.cumsum(seen_now, axis=1) - 1, 0)
-        x, cache = backbone.decode(ids, cache, 0, positions, seen_now, memory_mask)
-        return sampler(head(x[:, -1]), uniform), cache, memory_mask
+    def choose(logits, uniform, past, seen, end, mask):
+        given = {} if past is None else {"tokens": past[0], "seen": seen, "begin": past[1], "end": end}
+        tokens = sampler(logits, uniform, mask=mask, **given)
+        logs = ops.take_along_axis(ops.log_softmax(logits, axis=-1), tokens[:, None], axis=1)[:, 0]
+        return tokens, logs
 
-    def step(tokens, cache, index, seen, memory_mask, uniform):
-        slots = ops.arange(seen.shape[1], dtype="int32")
-        positions = ops.sum(ops.where(slots[None] < index, seen, 0), axis=1, keepdims=True)
-        x, cache = backbone.decode(tokens[:, None], cache, index, positions, seen, memory_mask)
-        return sampler(head(x[:, -1]), uniform), cache
+    def prefill(ids, encoded, seen, uniform, past, mask):
+        logits, cache, memory_mask = prefilled(task, ids, encoded, seen)
+        return *choose(logits, uniform, past, seen, ids.shape[1], mask), cache, memory_mask
 
-    programs = (backend.compiled(prefill, task.variables), backend.compiled(step, task.variables, donate=(1,)))
-    kept[sampler] = programs
-    return programs
+    def step(tokens, cache, index, seen, memory_mask, uniform, past, mask):
+        logits, cache = stepped(task, tokens, cache, index, seen, memory_mask)
+        if past is not None:
+            past = ops.slice_update(past[0], (0, index), tokens[:, None]), past[1]
+        return *choose(logits, uniform, past, seen, index + 1, mask), cache, past
+
+    return backend.compiled(prefill, task.variables), backend.compiled(step, task.variables, donate=(1,))

@@ -1,91 +1,172 @@
 """Text in, text out: what generation adds to a language model."""
 
+import json
 import warnings
+from pathlib import Path
 
 import numpy as np
+from keras import ops
 
-from zoo import samplers
+from zoo.checkpoint import read_json
+from zoo.generation import settings
+from zoo.generation.beam import search
 from zoo.generation.loop import decode
+from zoo.generation.pieces import Generated, Pieces, continuation, cut, stops
+from zoo.samplers import Beam, Greedy
+
+FILE = "generation_config.json"
+LENGTH = 64  # new tokens where neither the user nor the preset says
 
 
 class Generation:
-    """`generate` and `stream` for CausalLM and Seq2SeqLM."""
+    """`generate` and `stream` for CausalLM and Seq2SeqLM, and the generation_config.json of their presets."""
 
-    def generate(self, prompts, max_new_tokens=64, sampler=None, stop=(), seed=0, echo=True):
+    settings = ("generation_config",)
+
+    def configure(self, generation_config=None):
+        """Takes the dictionary of a generation_config.json, whose values are the defaults of `generate`."""
+        super().configure()
+        settings.read(generation_config or {}, self.config.architecture == "encoder_decoder")
+        self._generation = json.dumps(generation_config)
+
+    @property
+    def generation_config(self):
+        """The dictionary of generation_config.json, or None."""
+        return json.loads(self._generation)
+
+    @classmethod
+    def read_settings(cls, path, hf, backbone, given):
+        """The generation_config.json beside the weights, where there is one."""
+        file = Path(path) / FILE
+        return {"generation_config": read_json(file) if file.is_file() else None, **given}
+
+    def write_files(self):
+        """The same file again."""
+        return {FILE: self.generation_config} if self.generation_config is not None else {}
+
+    def get_config(self):
+        return {**super().get_config(), "generation_config": self.generation_config}
+
+    def generate(self, prompts, max_new_tokens=None, sampler=None, stop=(), seed=0, echo=True, batch_size=32,
+                 details=False, add_special_tokens=True):  # fmt: skip
         """Continues prompts.
 
         Args:
             prompts: a text, a list of texts, or the batch dictionary.
-            max_new_tokens: at most so many tokens are added.
-            sampler: of `zoo.samplers`; greedy by default.
-            stop: strings; a text ends before the first of them.
-            seed: integer; the same seed gives the same text on one backend.
+            max_new_tokens: at most so many tokens are added; by default what the preset's generation_config.json says,
+                or 64.
+            sampler: of `zoo.samplers`; by default what generation_config.json says, or greedy.
+            stop: a string, a token id, or a list of them; a text ends before the first of them.
+            seed: integer; the same seed gives the same text on one backend, row i the same in any batch.
             echo: whether a CausalLM's result begins with its prompt.
+            batch_size: so many prompts are decoded together, those of similar length.
+            details: whether to return `Generated`, with token ids and log-probabilities, in place of texts.
+            add_special_tokens: False for a CausalLM's prompts that hold the tokens of the template already.
 
         Returns:
-            A text for a text, a list for a list; for a dictionary token ids (b, length), padded on the right.
+            A text for a text, a list for a list; lists of texts in their place from a beam with several returns. For a
+            dictionary token ids (b, length), padded on the right, num_returns rows a prompt.
 
         Raises:
-            ValueError: a prompt that leaves no position free, or no tokenizer for text.
+            ValueError: a prompt that leaves no position free, an empty one in a dictionary, no tokenizer for text, or
+                arguments out of range.
         """
+        strings, extra = stops(stop)
+        plan = self._plan(max_new_tokens, sampler, extra, seed, batch_size)
         if isinstance(prompts, dict):
-            return self._generate_ids(prompts, max_new_tokens, sampler, seed, echo)
+            if strings or details:
+                raise ValueError("Stop strings and details need prompts as text; a dictionary gives token ids alone.")
+            return self._generate_ids(prompts, plan, echo)
         single = isinstance(prompts, str)
         texts = [prompts] if single else list(prompts)
         if not texts:
             return []
-        rows, memory = self._encode(texts)
-        new = self._decode(rows, memory, max_new_tokens, sampler, seed)
-        heads = texts if echo and memory is None else [""] * len(texts)
-        found = [head + self._cut(self.tokenizer.decode(ids), stop)[0] for head, ids in zip(heads, new)]
+        rows, memory = self._encode(texts, add_special_tokens)
+        done = (lambda row, ids: cut(self._text(row, ids), strings)[1]) if strings else None
+        found = []
+        for head, row, results in zip(texts, rows, self._run(rows, memory, plan, done)):
+            results = [self._finished(head if echo and memory is None else "", row, result, plan, strings)
+                       for result in results]  # fmt: skip
+            results = results if details else [result.text for result in results]
+            found.append(results if plan.num_returns > 1 else results[0])
         return found[0] if single else found
 
-    def stream(self, prompt, max_new_tokens=64, sampler=None, stop=(), seed=0, echo=True):
-        """Yields one text's pieces as they are made; together they are what `generate` returns."""
-        rows, memory = self._encode([prompt])
+    def stream(self, prompt, max_new_tokens=None, sampler=None, stop=(), seed=0, echo=True, add_special_tokens=True):
+        """Yields one text's pieces as they are made, whole characters; together they are what `generate` returns.
+
+        A beam's text is known at its end only, and comes in one piece.
+        """
+        strings, extra = stops(stop)
+        plan = self._plan(max_new_tokens, sampler, extra, seed, 1)
+        if isinstance(plan.sampler, Beam):
+            if plan.num_returns > 1:
+                raise ValueError(f"A stream is one text: a beam with num_returns={plan.num_returns} needs generate.")
+            yield self.generate(
+                prompt, max_new_tokens, sampler, stop, seed, echo, add_special_tokens=add_special_tokens
+            )
+            return
+        rows, memory = self._encode([prompt], add_special_tokens)
         if echo and memory is None:
             yield prompt
-        ids, shown = [], ""
-        hold = max(map(len, stop), default=0)  # a stop string may be on its way
-        for tokens in self._steps(rows, memory, max_new_tokens, sampler, seed):
-            if int(tokens[0]) in self._stop_ids:
+        pieces = Pieces(self.tokenizer, rows[0] if memory is None else [], strings)
+        for tokens, _ in self._steps(rows, memory, plan, [0], self._room(rows, plan)):
+            if int(tokens[0]) in plan.stop_ids:
                 break
-            ids.append(int(tokens[0]))
-            text, stopped = self._cut(self.tokenizer.decode(ids), stop)
-            if stopped:
-                yield text[len(shown) :]
+            if piece := pieces.add(int(tokens[0])):
+                yield piece
+            if pieces.stopped:
                 return
-            whole = len(text) - hold
-            if not text.endswith("\ufffd") and whole > len(shown):  # never half a character
-                yield text[len(shown) : whole]
-                shown = text[:whole]
-        yield self.tokenizer.decode(ids)[len(shown) :]
+        if piece := pieces.rest():
+            yield piece
 
-    @staticmethod
-    def _cut(text, stop):
-        ends = [at for s in stop if (at := text.find(s)) >= 0]
-        return (text[: min(ends)], True) if ends else (text, False)
-
-    @property
-    def _stop_ids(self):
-        ends = self.config.eos_token_id
+    def _plan(self, max_new_tokens, sampler, extra, seed, batch_size):
+        """Everything that one call decides, checked."""
+        said = settings.read(self.generation_config or {}, self.config.architecture == "encoder_decoder")
+        if sampler is None:
+            said.warn()
+        sampler = said.sampler if sampler is None else sampler
+        if not callable(getattr(sampler, "constrained", None)):
+            raise ValueError(f"sampler must be one of zoo.samplers, such as {Greedy.__name__}(), got {sampler!r}.")
+        sampler.check(self.config.vocabulary_size)
+        count = (said.max_new_tokens or LENGTH) if max_new_tokens is None else max_new_tokens
+        for name, value, least in (("max_new_tokens", count, 0), ("seed", seed, 0), ("batch_size", batch_size, 1)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        ends = said.stop_ids or self.config.eos_token_id
         ends = list(ends) if isinstance(ends, tuple) else [ends]
         if self.tokenizer is not None:
             ends.append(self.tokenizer.eos_id)
-        return [i for i in ends if i is not None]
+        ids = sorted({int(i) for i in [*ends, *extra] if i is not None and i >= 0})
+        if bad := [i for i in extra if not 0 <= i < self.config.vocabulary_size]:
+            raise ValueError(f"stop names the token id {bad[0]}, the vocabulary has {self.config.vocabulary_size}.")
+        return settings.Plan(sampler, count, ids, int(seed), int(batch_size), getattr(sampler, "num_returns", 1))
 
-    def _encode(self, texts):
+    def _encode(self, texts, add_special_tokens):
         """Prompts to decoder rows, and encoder inputs for an encoder-decoder."""
         if self.config.architecture == "encoder_decoder":
-            x = self.inputs_of(texts)
-            return [[self.start_id]] * len(texts), x
+            return [[self.start_id]] * len(texts), self.inputs_of(texts)
         if self.tokenizer is None:
             self.tokenized(texts)  # says what is missing
-        rows = self.tokenizer.encode(texts)
+        rows = self.tokenizer.encode(texts, add_special_tokens=add_special_tokens)
         start = [i for i in (self.tokenizer.bos_id, self.tokenizer.eos_id) if i is not None][:1]
         return [row or start or [0] for row in rows], None
 
-    def _generate_ids(self, x, max_new_tokens, sampler, seed, echo):
+    def _text(self, row, ids):
+        return continuation(self.tokenizer, row if self.config.architecture == "decoder" else [], ids)
+
+    def _finished(self, head, row, result, plan, strings):
+        """A `Generated` from a row's ids, up to where a stop string ends it."""
+        ids, logs, score = result
+        if ids and ids[-1] in plan.stop_ids:
+            ids, logs = ids[:-1], logs[:-1]
+        text, stopped = cut(self._text(row, ids), strings)
+        if stopped:  # the tokens of the text, and no more than it took to end it
+            keep = next(n for n in range(1, len(ids) + 1) if cut(self._text(row, ids[:n]), strings)[1])
+            ids, logs = ids[:keep], logs[:keep]
+        score = float(np.sum(logs)) if score is None else score
+        return Generated(head + text, ids, np.asarray(logs, "float32"), score)
+
+    def _generate_ids(self, x, plan, echo):
         if self.config.architecture == "encoder_decoder":
             starts = np.full((len(x["token_ids"]), 1), self.start_id, "int32")
             x = self.inputs_of({"decoder_token_ids": starts, **x})
@@ -96,34 +177,64 @@ class Generation:
             seen = x.get("padding_mask", x.get("segment_ids", np.ones_like(x["token_ids"])))
             rows = [[int(i) for i in ids[np.asarray(on) > 0]] for ids, on in zip(x["token_ids"], seen)]
             memory = None
-        new = self._decode(rows, memory, max_new_tokens, sampler, seed, keep_stop=True)
-        whole = [row + ids for row, ids in zip(rows, new)] if echo else new
-        pad = self.config.pad_token_id or 0
-        out = np.full((len(whole), max(map(len, whole), default=0)), pad, "int32")
+        if empty := [i for i, row in enumerate(rows) if not row]:
+            raise ValueError(f"Row {empty[0]} of the prompts holds no token: begin it with one, such as bos.")
+        results = self._run(rows, memory, plan) if rows else []
+        whole = [row * echo + ids for row, found in zip(rows, results) for ids, _, _ in found]
+        out = np.full((len(whole), max(map(len, whole), default=0)), self.config.pad_token_id or 0, "int32")
         for i, ids in enumerate(whole):
             out[i, : len(ids)] = ids
         return out
 
-    def _steps(self, rows, memory, max_new_tokens, sampler, seed):
-        if max_new_tokens < 0:
-            raise ValueError(f"max_new_tokens must not be negative, got {max_new_tokens}.")
+    def _room(self, rows, plan):
+        """How many tokens can follow the longest of the prompts."""
         longest, limit = max(map(len, rows)), self.config.position_limit
-        if limit is not None and longest + max_new_tokens > limit + 1:
-            if longest > limit:
-                raise ValueError(f"The prompt has {longest} tokens, the model {limit} positions: shorten it.")
-            room = limit + 1 - longest
-            warnings.warn(f"Only {room} tokens can follow: the model has {limit} positions.", stacklevel=3)
-            max_new_tokens = room
-        if max_new_tokens == 0:
-            return
-        yield from decode(self, rows, max_new_tokens, sampler or samplers.Greedy(), seed, self._stop_ids, memory)
+        if limit is None or longest + plan.max_new_tokens <= limit + 1:
+            return plan.max_new_tokens
+        if longest > limit:
+            raise ValueError(f"The prompt has {longest} tokens, the model {limit} positions: shorten it.")
+        room = limit + 1 - longest
+        warnings.warn(f"Only {room} tokens can follow: the model has {limit} positions.", stacklevel=4)
+        return room
 
-    def _decode(self, rows, memory, max_new_tokens, sampler, seed, keep_stop=False):
-        """New token ids per row, up to a stop token."""
-        steps = [s for s in self._steps(rows, memory, max_new_tokens, sampler, seed)]
-        columns = np.stack(steps, axis=1) if steps else np.zeros((len(rows), 0), "int32")
-        found = []
-        for row in columns:
-            ends = np.flatnonzero(np.isin(row, self._stop_ids))
-            found.append([int(i) for i in (row[: ends[0] + keep_stop] if len(ends) else row)])
+    def _run(self, rows, memory, plan, done=None):
+        """Per row a list of (new ids with the stop token, log-probabilities, score or None), a batch at a time.
+
+        Rows of similar length go together; the last batch is filled up, so that all share their programs.
+        """
+        room = self._room(rows, plan)
+        if not room:
+            return [[([], [], None)] * plan.num_returns for _ in rows]
+        order, found, size = np.argsort([len(row) for row in rows], kind="stable"), [None] * len(rows), plan.batch_size
+        for start in range(0, len(rows), size):
+            part = order[start : start + size]
+            filled = np.resize(part, size) if len(rows) > size else part
+            batch = [rows[i] for i in filled]
+            inputs = None if memory is None else {k: v[filled] for k, v in memory.items()}
+            if isinstance(plan.sampler, Beam):
+                texts = search(self, batch, room, plan.sampler, plan.stop_ids, inputs)
+                results = [[(text.ids, text.logs, text.score) for text in best] for best in texts]
+            else:
+                results = [[row] for row in self._sampled(batch, inputs, plan, filled, room, done)]
+            for i, result in zip(part, results):
+                found[i] = result
         return found
+
+    def _steps(self, rows, memory, plan, numbers, room):
+        """`decode`, each row with uniform numbers of its own."""
+        if room:
+            uniform = [np.random.default_rng([plan.seed, int(i)]).random(room, dtype="float32") for i in numbers]
+            yield from decode(self, rows, room, plan.sampler, np.stack(uniform, 1), plan.stop_ids, memory)
+
+    def _sampled(self, rows, memory, plan, numbers, room, done):
+        """(ids with the stop token, log-probabilities, None) of each row; `done(row, ids)` may end one earlier."""
+        ids, logs, ended = [[] for _ in rows], [], np.zeros(len(rows), bool)
+        for tokens, log in self._steps(rows, memory, plan, numbers, room):
+            logs.append(log)
+            for i in np.flatnonzero(~ended):
+                ids[i].append(int(tokens[i]))
+                ended[i] = tokens[i] in plan.stop_ids or (done is not None and done(rows[i], ids[i]))
+            if ended.all():
+                break
+        logs = ops.convert_to_numpy(ops.stack(logs)) if logs else np.zeros((0, len(rows)))
+        return [(row, list(logs[: len(row), i]), None) for i, row in enumerate(ids)]

@@ -53,6 +53,8 @@ class CausalLM(Generation, LanguageModel):
     def score(self, texts, batch_size=16):
         """Log-likelihoods of each text's tokens after the first, a float32 array a text, in nats.
 
+        Texts are cut at the model's positions.
+
         >>> import numpy as np
         >>> scores = [np.array([-1.0, -2.0])]
         >>> float(np.exp(-np.mean(scores[0])).round(2))  # a perplexity
@@ -61,9 +63,5 @@ class CausalLM(Generation, LanguageModel):
         texts = [texts] if isinstance(texts, str) else list(texts)
         found = []
         for start in range(0, len(texts), batch_size):
-            x, labels, weights = self.prepare(texts[start : start + batch_size])
-            logits = keras.ops.log_softmax(self(x), axis=-1)
-            picked = keras.ops.take_along_axis(logits, keras.ops.convert_to_tensor(labels)[..., None], axis=-1)
-            picked = keras.ops.convert_to_numpy(keras.ops.stop_gradient(picked))[..., 0]
-            found += [row[weight > 0] for row, weight in zip(picked, weights)]
+            found += self.log_likelihoods(*self.prepare(texts[start : start + batch_size]))
         return found

@@ -62,6 +62,13 @@ class LanguageModel(Task):
             config |= {"loss": "auto", "weighted_metrics": "auto", **self._loss_options}
         return config | {"accumulate": self._accumulate}
 
+    def log_likelihoods(self, x, labels, weights):
+        """Log-probabilities of the labels whose weight is not 0, a float32 array a row, in nats."""
+        logits = ops.log_softmax(self(x), axis=-1)
+        picked = ops.take_along_axis(logits, ops.convert_to_tensor(labels)[..., None], axis=-1)
+        picked = ops.convert_to_numpy(ops.stop_gradient(picked))[..., 0]
+        return [row[weight > 0] for row, weight in zip(picked, weights)]
+
     def decoded(self, x):
         """Logits of hidden states, or the hidden states themselves where the loss wants those."""
         return x if self._without_logits else self.head(x)

@@ -57,6 +57,25 @@ class Seq2SeqLM(Generation, LanguageModel):
         x["decoder_token_ids"] = np.concatenate([start, labels[:, :-1]], axis=1)
         return x, labels, mask.astype("float32")
 
+    def score(self, sources, targets, batch_size=16):
+        """Log-likelihoods of each target's tokens given its source, a float32 array a pair, in nats.
+
+        Args:
+            sources, targets: texts, or lists of as many texts; cut at the positions.
+            batch_size: so many are computed together.
+
+        Raises:
+            ValueError: lists of different length, or no tokenizer.
+        """
+        sources, targets = ([v] if isinstance(v, str) else list(v) for v in (sources, targets))
+        if len(sources) != len(targets):
+            raise ValueError(f"{len(sources)} sources do not go with {len(targets)} targets.")
+        found = []
+        for start in range(0, len(sources), batch_size):
+            part = slice(start, start + batch_size)
+            found += self.log_likelihoods(*self.prepare(sources[part], targets[part]))
+        return found
+
     def inputs_of(self, x):
         """Source texts to encoder inputs; a whole dictionary is checked."""
         if isinstance(x, dict):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import processors
 
-from zoo.tokenizers import files, training
+from zoo.tokenizers import chat, files, training
 from zoo.tokenizers.encoding import inputs, kept, locate, pick, stack
 from zoo.tokenizers.templates import ROLES, special_token
 from zoo.tokenizers.words import word_tables
@@ -175,6 +175,12 @@ class Tokenizer:
         token_ids, mask = stack(ids, width, padding, padding_side)
         batch = {"token_ids": token_ids, "padding_mask": mask.astype("int32")}
         return batch if pairs is None else batch | {"token_type_ids": stack(types, width, 0, padding_side)[0]}
+
+    def apply_chat_template(self, messages, add_generation_prompt=True, **variables):
+        """A conversation's text, to be encoded with `add_special_tokens=False`; see `zoo.tokenizers.chat.render`."""
+        tokens = {f"{role}_token": token for role, token in self._roles.items()}
+        template = self._settings.get("chat_template")
+        return chat.render(template, messages, tokens, add_generation_prompt, **variables)
 
     def decode(self, ids, skip_special_tokens=True):
         """The text of token ids, or a list of texts for a list of lists or an array (b, t).
