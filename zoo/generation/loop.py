@@ -8,7 +8,7 @@ text.
 import numpy as np
 from keras import ops
 
-from zoo import backend
+from zoo import backend, sharding
 
 BUCKET = 32
 
@@ -39,7 +39,7 @@ def decode(task, rows, max_new_tokens, sampler, seed, stop_ids, memory_inputs=No
         seen[i, : length - len(row)] = 0
     uniform = np.random.default_rng(seed).random((max_new_tokens, len(rows)), dtype="float32")
     prefill, step = _programs(task, sampler)
-    tensor = ops.convert_to_tensor
+    tensor = sharding.placed
     encoded = {k: tensor(v) for k, v in (memory_inputs or {}).items()}
     state, seen = (tensor(ids), encoded), tensor(seen)
     tokens, cache, memory_mask = prefill(*state, seen, tensor(uniform[0]))
