@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo import families
+from zoo import families, sharding
 from zoo.batch import check_batch
 from zoo.config import Config
 from zoo.loading import LoadableBackbone, weights
@@ -56,7 +56,7 @@ class Backbone(LoadableBackbone, keras.Model):
             config = Config.from_dict({**defaults, **fields})
         elif fields:
             config = dataclasses.replace(config, **fields)
-        self.config = config
+        self.config = sharding.planned(config)
         policy, width = self.dtype_policy, config.resolved_embedding_dim
         init = initializer(config, fan_in=1)
         self.token = Embedding(config.vocabulary_size, width, init, name="token", dtype=policy)

@@ -267,7 +267,9 @@ def give(variable, array):
     elif name == "jax":
         import jax
 
-        variable.assign(jax.device_put(_aligned(array, variable.dtype)))
+        # Under a mesh each device gets its part alone.
+        split = variable.value.sharding if keras.distribution.distribution() else None
+        variable.assign(jax.device_put(_aligned(array, variable.dtype), split))
     else:
         import tensorflow as tf
 

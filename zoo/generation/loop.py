@@ -8,7 +8,7 @@ text.
 import numpy as np
 from keras import ops
 
-from zoo import backend
+from zoo import backend, sharding
 
 BUCKET, PROGRAMS = 32, 16
 
@@ -75,7 +75,7 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
     sampler.check(task.config.vocabulary_size)
     ids, seen, length = slotted(rows, max_new_tokens)
     prefill, step = kept(task, sampler.in_programs, lambda: _programs(task, sampler.in_programs))
-    tensor, texts, stopped = ops.convert_to_tensor, [[] for _ in rows], np.zeros(len(rows), bool)
+    tensor, texts, stopped = sharding.placed, [[] for _ in rows], np.zeros(len(rows), bool)
     encoded = {k: tensor(v) for k, v in (memory_inputs or {}).items()}
 
     def mask():

@@ -109,14 +109,13 @@ class LanguageModel(Task):
         kernel, bias, softcap = self.head.decoder()
         loss, hits = chunked_cross_entropy(self.head.hidden(y_pred), kernel, y, weights, bias, softcap,
                                            training=training, **self._loss_options)  # fmt: skip
-        self._counts = hits / ops.maximum(total, 1e-9), total
+        self.accuracy.update_state(hits / ops.maximum(total, 1e-9), total)
         return loss / counted + sum(self.losses)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Accuracy from the pass that computed the loss, or Keras's metrics from logits."""
+        """Keras's metrics from logits; `compute_loss` has updated the accuracy where there are none."""
         if not self._without_logits:
             return super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        self.accuracy.update_state(*self._counts)
         return self.get_metrics_result()
 
 

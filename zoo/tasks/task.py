@@ -6,7 +6,7 @@ A task is a plain `keras.Model`. It knows the batch dictionary and the tokenizer
 import keras
 import numpy as np
 
-from zoo import pretrained
+from zoo import pretrained, sharding
 from zoo.batch import check_batch
 from zoo.loading import LoadableTask
 from zoo.nn.head import Head
@@ -106,6 +106,19 @@ class Task(LoadableTask, keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    def compute_loss_and_updates(self, trainable_variables, non_trainable_variables, *args, **kwargs):
+        """Keras's on JAX, with weights that lie split over the batch's devices gathered where they are used."""
+        groups = self.trainable_variables, self.non_trainable_variables
+        loss = sharding.gathering(super().compute_loss_and_updates, groups)
+        return loss(trainable_variables, non_trainable_variables, *args, **kwargs)
+
+    def predict_step(self, *args):
+        """Keras's; on JAX, where the state comes first, with weights gathered as in `compute_loss_and_updates`."""
+        if len(args) == 2:
+            groups = self.trainable_variables, self.non_trainable_variables
+            args = tuple(map(sharding.gathered, groups, args[0])), args[1]
+        return super().predict_step(*args)
+
     def prepare(self, x, y=None):
         """Text, or a dictionary, to the model's (x, y, sample_weight); what a task adds to its base."""
         raise NotImplementedError
@@ -121,7 +134,8 @@ class Task(LoadableTask, keras.Model):
             validation_data = self._prepared(*validation_data)
         elif is_text(validation_data):
             validation_data = self._prepared(validation_data)
-        return super().fit(x, y, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
+        with sharding.batches(x, kwargs.get("batch_size")):
+            return super().fit(x, y, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
 
     def _check_precision(self):
         if self.dtype_policy.variable_dtype in ("bfloat16", "float16"):
@@ -133,11 +147,14 @@ class Task(LoadableTask, keras.Model):
     def evaluate(self, x=None, y=None, *, sample_weight=None, **kwargs):
         """Keras's evaluate; `x` may also be raw text."""
         x, y, sample_weight = self._prepared(x, y, sample_weight)
-        return super().evaluate(x, y, sample_weight=sample_weight, **kwargs)
+        with sharding.batches(x, kwargs.get("batch_size")):
+            return super().evaluate(x, y, sample_weight=sample_weight, **kwargs)
 
     def predict(self, x, **kwargs):
         """Keras's predict: logits for raw text or the batch dictionary."""
-        return super().predict(self.inputs_of(x), **kwargs)
+        x = self.inputs_of(x)
+        with sharding.batches(x, kwargs.get("batch_size")):
+            return super().predict(x, **kwargs)
 
     def _prepared(self, x, y=None, sample_weight=None):
         if not self.is_raw(x) and not isinstance(x, dict):

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from keras import backend, ops
 
+from zoo.backend import give
 from zoo.checkpoint import Checkpoint, read_json, write
 
 FORMAT = 1
@@ -136,7 +137,7 @@ def restore(directory, model, step=None):
         _compare(path, stored, state)
         for name, variable in state.items():
             value = stored.read(name)
-            variable.assign(value if _is_float(variable) else value.astype(variable.dtype))
+            give(variable, value) if _is_float(variable) else variable.assign(value.astype(variable.dtype))
         return int(path.name)
     return 0
 
