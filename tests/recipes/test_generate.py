@@ -1,6 +1,7 @@
 """recipes/generate.py from the command line."""
 
 import json
+import shutil
 
 import pytest
 
@@ -102,3 +103,21 @@ def test_refuses_in_one_sentence(flags, message, recipe):
 def test_refuses_an_encoder(presets, recipe):
     done = recipe("generate", f"--preset={presets['MaskedLM']}", "--prompt=a", check=False)
     assert done.returncode == 1 and "is an encoder" in done.stderr
+
+
+def test_holds_a_conversation(presets, recipe, tmp_path):
+    """The second answer is to both questions and the first answer."""
+    preset = tmp_path / "chat"
+    shutil.copytree(presets["CausalLM"], preset)
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    (preset / "chat_template.jinja").write_text(template)
+    done = recipe("generate", f"--preset={preset}", "--chat", "--max_new_tokens=4", input="a value\na name\n")
+    lm = zoo.CausalLM.from_preset(preset)
+    messages, expected = [], ""
+    for question in ("a value", "a name"):
+        messages.append({"role": "user", "content": question})
+        text = lm.tokenizer.apply_chat_template(messages)
+        answer = lm.generate(text, 4, echo=False, add_special_tokens=False)
+        expected += f"{answer}\n\n"
+        messages.append({"role": "assistant", "content": zoo.chat(lm, messages, max_new_tokens=4)})
+    assert done.stdout == expected
