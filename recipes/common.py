@@ -23,6 +23,8 @@ def define_flags():
     flags.DEFINE_string("preset", None, "Model to start from: a name, a directory, or hf://owner/repo.")
     flags.DEFINE_string("dtype", "float32", "Keras dtype policy: float32 or mixed_bfloat16.")
     flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.")
+    flags.DEFINE_string("mesh", None, "Devices, such as data:4,model:2; see docs/distributed.md. Default: one.")
+    flags.DEFINE_enum("shard", None, ["none", "fsdp"], "fsdp splits weights and slots over data too.")
 
 
 def define_training_flags():
@@ -54,8 +56,6 @@ def define_training_flags():
     flags.DEFINE_float("layer_decay", 1.0, "Learning rate of a block over that of the block above it.")
     flags.DEFINE_float("clip_norm", 1.0, "Largest norm of all gradients together; 0 does not clip.")
     flags.DEFINE_float("dropout", None, "Dropout. Default: the preset's, or 0 for a new model.")
-    flags.DEFINE_string("mesh", None, "Devices, such as data:4,model:2.")
-    flags.DEFINE_string("shard", None, "What is split over the mesh.")
     flags.DEFINE_integer("log_every", 10, "Steps between rows of metrics.csv.", lower_bound=1)
     flags.DEFINE_integer("validate_every", 100, "Steps between validations.", lower_bound=1)
     flags.DEFINE_integer("validation_batches", 20, "Held-out batches in them; the last has all.", lower_bound=1)
@@ -94,7 +94,7 @@ def _is_meant_for_users(error):
 
 
 def choose_backend():
-    """Sets KERAS_BACKEND from --backend, or to the first backend that is installed."""
+    """Sets KERAS_BACKEND from --backend, or to the first backend that is installed, and the mesh of --mesh."""
     assert "keras" not in sys.modules, "the backend must be chosen before keras is imported"
     installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
     name = FLAGS.backend or os.environ.get("KERAS_BACKEND") or (installed or BACKENDS)[0]
@@ -104,12 +104,16 @@ def choose_backend():
         raise ImportError(f"The backend {name} is not installed: pip install keras-zoo[{name}].")
     FLAGS.backend = os.environ["KERAS_BACKEND"] = name
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if FLAGS.shard and not FLAGS.mesh:
+        raise ValueError(f"--shard={FLAGS.shard} needs --mesh, such as --mesh=data:8.")
+    if FLAGS.mesh:
+        import keras
+
+        keras.distribution.set_distribution(zoo.sharding.make(FLAGS.mesh, FLAGS.shard or "none"))
 
 
 def check_training_flags():
     """Refuses what no recipe that trains can do."""
-    if FLAGS.mesh or FLAGS.shard:
-        raise ValueError("--mesh and --shard need more than one device, which is not supported yet: leave them out.")
     if FLAGS.dtype not in ("float32", "mixed_bfloat16"):
         raise ValueError(
             f"--dtype={FLAGS.dtype} does not train, for weights in half precision round most updates to nothing: "
@@ -117,13 +121,20 @@ def check_training_flags():
         )
     if FLAGS.batch_size % FLAGS.accumulate:
         raise ValueError(f"--accumulate={FLAGS.accumulate} must divide --batch_size={FLAGS.batch_size}.")
+    parts = zoo.sharding.current().num_model_replicas if FLAGS.mesh else 1
+    if FLAGS.batch_size // FLAGS.accumulate % parts:
+        rows, wanted = FLAGS.batch_size // FLAGS.accumulate, parts * FLAGS.accumulate
+        raise ValueError(
+            f"--mesh={FLAGS.mesh} splits batches in {parts}, which does not divide {rows} rows: "
+            f"use --batch_size={-(-FLAGS.batch_size // wanted) * wanted}."
+        )
     if FLAGS.validation_share is not None and not 0 < FLAGS.validation_share < 1:
         raise ValueError(f"--validation_share={FLAGS.validation_share} must lie between 0 and 1.")
 
 
 # What may differ when a run is resumed; anything else would make it another run.
 _FREE = ("backend", "steps", "output", "log_every", "validate_every", "validation_batches", "checkpoint_every",
-         "checkpoint_minutes", "keep", "patience", "tensorboard")  # fmt: skip
+         "checkpoint_minutes", "keep", "patience", "tensorboard", "mesh", "shard")  # fmt: skip
 
 
 def open_run(name):
