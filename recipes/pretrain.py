@@ -4,6 +4,7 @@ python recipes/pretrain.py                                         a small GPT-2
 python recipes/pretrain.py --family=t5 --data='books/*.txt'        another family, another text
 python recipes/pretrain.py --flagfile=recipes/cards/bert_base.cfg  a card: flags in a file
 python recipes/pretrain.py --preset=hf://openai-community/gpt2 --data=notes.txt   from a checkpoint
+python recipes/pretrain.py --mixture='wiki=wiki/*.txt=3' --mixture=code=code.jsonl=1    sources by weight
 python recipes/pretrain.py --output=runs/mine --resume             go on with a run that was interrupted
 """
 
@@ -35,6 +36,8 @@ flags.DEFINE_integer("num_heads", None, "Attention heads. Default: 4.")
 flags.DEFINE_integer("num_key_value_heads", None, "Heads of keys and values that groups of heads share.")
 flags.DEFINE_integer("hidden_dim", None, "Width. Default: 128.")
 flags.DEFINE_integer("intermediate_dim", None, "Width of the feed-forward. Default: 4 x hidden_dim.")
+flags.DEFINE_multi_string("mixture", [], "In place of --data: name=path, or name=path=weight; once a source.")
+flags.DEFINE_float("temperature", 1.0, "Of a mixture without weights: above 1 for more even shares.")
 flags.DEFINE_enum("packing", "concatenate", ["concatenate", "best_fit"], "How documents share rows.")
 
 OBJECTIVES = {  # name: (class, the task that learns it on each shape of model)
@@ -68,19 +71,18 @@ def main():
     common.check_training_flags()
     config = preset_config() if FLAGS.preset else new_config()
     objective = make_objective(config)
-    if holds_store(FLAGS.data):
-        sources = zoo.data.Store(FLAGS.data)
-    else:
-        sources = zoo.data.sources.open(FLAGS.data, FLAGS.split, FLAGS.field)
+    sources, weights = open_sources()
     optimizer = make_optimizer(config)
     output = common.open_run(f"{FLAGS.family}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
     # Text to batches.
     tokenizer = make_tokenizer(sources, output, objective)
-    data = zoo.data.pretraining(
-        sources, tokenizer, objective, FLAGS.sequence_length, FLAGS.batch_size, seed=FLAGS.seed, packing=FLAGS.packing,
-        validation_share=FLAGS.validation_share,
-    )  # fmt: skip
+    options = {name: FLAGS[name].value for name in ("sequence_length", "batch_size", "seed", "packing",
+                                                    "validation_share")}  # fmt: skip
+    if FLAGS.mixture:
+        data = zoo.data.mixed_pretraining(sources, tokenizer, objective, weights, FLAGS.temperature, **options)
+    else:
+        data = zoo.data.pretraining(sources, tokenizer, objective, **options)
 
     # The model, as it was left if the run is resumed.
     model = make_model(config, tokenizer, data.objective)
@@ -102,7 +104,8 @@ def main():
         return training.validation_loss(model, (held_out.batch(i) for i in spread))
 
     log = training.CSVLog(output / "metrics.csv")
-    title = f"{FLAGS.family}, {model.backbone.num_parameters / 1e6:.1f}M parameters, {FLAGS.objective} on {FLAGS.data}"
+    title = f"{FLAGS.family}, {model.backbone.num_parameters / 1e6:.1f}M parameters, {FLAGS.objective}"
+    title += f" on {' and '.join(FLAGS.mixture) or FLAGS.data}"
     reports = [log, training.LossPlot(output / "loss.png", log.path, title), training.ProgressBar()]
     reports += [training.TensorBoard(output / "tensorboard")] if FLAGS.tensorboard else []
     loss = None
@@ -126,6 +129,8 @@ def main():
         print(f"\nThe validation loss stopped falling: the model is that of step {done}, the best.")
 
     # What came of it.
+    if FLAGS.mixture:
+        print("\nrows of each source: " + ", ".join(f"{name} {n:,}" for name, n in data.counts(done).items()))
     model.save_to_preset(output / "preset")
     loss = validate(model, FLAGS.steps) if loss is None else loss
     if is_language_model(model):
@@ -137,6 +142,28 @@ def main():
         zoo.data.preview(data.validation, rows=1)
     print(f"\nThe run is in {output}. Load the model with\n")
     print(f"    import zoo; model = zoo.{type(model).__name__}.from_preset({str(output / 'preset')!r})")
+
+
+def open_sources():
+    """What --data names; or with --mixture a dictionary of sources by name, and their weights if they are given."""
+    if not FLAGS.mixture:
+        if holds_store(FLAGS.data):
+            return zoo.data.Store(FLAGS.data), None
+        return zoo.data.sources.open(FLAGS.data, FLAGS.split, FLAGS.field), None
+    parts = [part.split("=") for part in FLAGS.mixture]
+    names = [part[0] for part in parts]
+    if any(len(part) not in (2, 3) or not all(part) for part in parts) or len(set(names)) < len(names):
+        raise ValueError(f"--mixture={FLAGS.mixture} must be name=path or name=path=weight, each name once.")
+    weights = {part[0]: part[2] for part in parts if len(part) == 3}
+    if weights and len(weights) < len(parts):
+        raise ValueError(f"--mixture={FLAGS.mixture}: give every source a weight, or none.")
+    try:
+        weights = {name: float(weight) for name, weight in weights.items()} or None
+    except ValueError:
+        raise ValueError(f"--mixture={FLAGS.mixture}: the weights must be numbers.") from None
+    if weights and not (min(weights.values()) >= 0 < sum(weights.values())):
+        raise ValueError(f"--mixture={FLAGS.mixture}: the weights are negative, or sum to zero.")
+    return {part[0]: zoo.data.sources.open(part[1], FLAGS.split, FLAGS.field) for part in parts}, weights
 
 
 def preset_config():
@@ -252,8 +279,9 @@ def make_tokenizer(sources, output, objective):
     kept = output / "tokenizer"
     if (output / "run.cfg").exists():
         return zoo.Tokenizer.from_preset(kept)
+    text = zoo.data.sources.open(list(sources.values())) if FLAGS.mixture else sources
     tokenizer = zoo.Tokenizer.train(
-        sources, vocabulary_size=FLAGS.vocabulary_size, lowercase=FLAGS.lowercase, **options
+        text, vocabulary_size=FLAGS.vocabulary_size, lowercase=FLAGS.lowercase, **options
     )
     objective.add_tokens(tokenizer, FLAGS.sequence_length)
     tokenizer.save(kept)
@@ -293,7 +321,9 @@ def describe(model, data, done):
     """Says what is about to happen."""
     tokens = FLAGS.steps * data.tokens_per_batch
     print(f"{type(model.backbone).__name__} with {model.backbone.num_parameters:,} parameters on {FLAGS.backend}")
-    print(f"{FLAGS.data}: {len(data.store.tokens):,} tokens; {FLAGS.steps} steps are {tokens:,}, "
+    stores = [part.store for part in data.parts.values()] if FLAGS.mixture else [data.store]
+    found, name = sum(len(store.tokens) for store in stores), ", ".join(FLAGS.mixture) or FLAGS.data
+    print(f"{name}: {found:,} tokens; {FLAGS.steps} steps are {tokens:,}, "
           f"{FLAGS.steps / len(data):.1f} epochs" + f"; {done} steps are done" * (done > 0))  # fmt: skip
 
 

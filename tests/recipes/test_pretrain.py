@@ -120,6 +120,20 @@ def test_a_preset_is_trained_on(pretrained, recipe, corpus, tmp_path):
     assert perplexities(done.stdout)[0] == pytest.approx(perplexities(pretrained("gpt2")[1])[0], rel=0.01)
 
 
+def test_a_mixture_says_how_many_rows_each_source_gave(recipe, corpus, tmp_path):
+    """By weight, exactly; and a run that is resumed goes on with the same mixture."""
+    paragraphs = corpus.read_text(encoding="utf-8").split("\n\n")
+    for name, part in (("a", paragraphs[::2]), ("b", paragraphs[1::2])):
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(part), encoding="utf-8")
+    flags = [f"--mixture=a={tmp_path}/a.txt=3", f"--mixture=b={tmp_path}/b.txt=1", "--split=blank", *TINY]
+    done = recipe("pretrain", *flags, f"--output={tmp_path}/run")
+    rows = re.search(r"^rows of each source: a (\d+), b (\d+)$", done.stdout, re.MULTILINE)
+    assert int(rows[1]) + int(rows[2]) == 80 and 45 <= int(rows[1]) <= 74  # 60 expected, within 4 standard deviations
+    unigram = perplexities(done.stdout)[1]
+    again = recipe("pretrain", f"--output={tmp_path}/run", "--resume", "--steps=24")
+    assert "rows of each source" in again.stdout and perplexities(again.stdout)[1] == unigram
+
+
 REFUSED = {
     "unknown flag": (["--leraning_rate=1"], "leraning_rate"),
     "stray word": (["gpt2"], "'gpt2' is no flag"),
@@ -135,6 +149,9 @@ REFUSED = {
     "dropout": (["--dropout=1"], "dropout"),
     "pure bfloat16": (["--dtype=bfloat16"], "mixed_bfloat16"),
     "nothing held out": (["--validation_share=0"], "--validation_share=0.0"),
+    "mixture": (["--mixture=books"], "must be name=path or name=path=weight"),
+    "some weights": (["--mixture=a=pydocs=1", "--mixture=b=pydocs"], "give every source a weight, or none"),
+    "weights without sum": (["--mixture=a=pydocs=0", "--mixture=b=pydocs=0"], "sum to zero"),
     "mesh": (["--mesh=data:2"], "mesh 'data:2' needs"),
     "shard without mesh": (["--shard=fsdp"], "--shard=fsdp needs --mesh"),
     "resume without output": (["--resume"], "--resume needs --output"),
