@@ -104,6 +104,8 @@ def choose_backend():
         raise ImportError(f"The backend {name} is not installed: pip install keras-zoo[{name}].")
     FLAGS.backend = os.environ["KERAS_BACKEND"] = name
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "mesh" not in FLAGS:  # a recipe that runs no model
+        return
     if FLAGS.shard and not FLAGS.mesh:
         raise ValueError(f"--shard={FLAGS.shard} needs --mesh, such as --mesh=data:8.")
     if FLAGS.mesh:

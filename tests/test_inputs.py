@@ -78,8 +78,8 @@ def test_a_preset_of_another_family(tmp_path):
 
 
 @pytest.mark.parametrize(("make", "message"), [
-    (lambda: zoo.samplers.Temperature(0), "temperature must be above 0, got 0"),
-    (lambda: zoo.samplers.TopK(0), "k must be at least 1, got 0"),
+    (lambda: zoo.samplers.Temperature(-1), "temperature must be at least 0, got -1"),
+    (lambda: zoo.samplers.TopK(0), "k must be an integer of at least 1, got 0"),
     (lambda: zoo.samplers.TopP(1.5), r"p must be in \(0, 1\], got 1.5"),
 ])  # fmt: skip
 def test_samplers(make, message):
