@@ -12,8 +12,8 @@ TINY = ("--vocabulary_size=400", "--num_layers=1", "--num_heads=2", "--hidden_di
         "--batch_size=4", "--steps=20", "--learning_rate=1e-2", "--validation_batches=2", "--validate_every=10",
         "--checkpoint_every=10")  # fmt: skip
 SMALL = ("--vocabulary_size=512", "--num_layers=2", "--num_heads=2", "--hidden_dim=64", "--sequence_length=64",
-         "--batch_size=8", "--steps=200", "--learning_rate=5e-3", "--validation_batches=4", "--validate_every=100",
-         "--checkpoint_every=100", "--dropout=0.1")  # fmt: skip
+         "--batch_size=8", "--steps=300", "--learning_rate=2e-3", "--validation_batches=4", "--validate_every=150",
+         "--checkpoint_every=150", "--dropout=0.1")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
