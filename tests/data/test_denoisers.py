@@ -234,6 +234,16 @@ def test_a_mixture_draws_by_weight_and_each_row_is_its_objectives(specials, rng)
             assert (mixed[:, value.shape[1] :] == 0).all()
 
 
+def assert_rows_stand_alone(bound, rng):
+    """A row made alone is the one made among others; returns what was made of."""
+    rows = rows_of(rng, 8, bound.row_length, documents=3, padding=5)
+    x, y, w = bound(rows, random_of(8))
+    x5, y5, w5 = bound(rows.take([5]), random_of(8).take([5]))
+    assert all(np.array_equal(x5[key][0], x[key][5]) for key in x)
+    assert np.array_equal(y5[0], y[5]) and np.array_equal(w5[0], w[5])
+    return rows
+
+
 def test_masked_mixtures_share_their_widest_targets(specials, rng):
     mixture = Mixture((MaskedLM(0.15), MaskedLM(0.4, span=True))).bind(specials, 64)
     x, y, w = mixture(rows_of(rng, 50, 64), random_of(50))
@@ -253,11 +263,7 @@ def test_masked_mixtures_share_their_widest_targets(specials, rng):
 )
 def test_a_row_does_not_depend_on_its_neighbours(specials, rng, objective):
     bound = objective.bind(specials, 64)
-    rows = rows_of(rng, 8, bound.row_length, documents=3, padding=5)
-    x, y, w = bound(rows, random_of(8))
-    x5, y5, w5 = bound(rows.take([5]), random_of(8).take([5]))
-    assert all(np.array_equal(x5[key][0], x[key][5]) for key in x)
-    assert np.array_equal(y5[0], y[5]) and np.array_equal(w5[0], w[5])
+    rows = assert_rows_stand_alone(bound, rng)
     nothing = Rows(*(np.zeros_like(rows.token_ids) for _ in range(3)))
     x, y, w = bound(nothing, random_of(8))
     assert w.sum() == 0 and x["segment_ids"].sum() == 0

@@ -60,8 +60,8 @@ def kept(task, key, make):
     return programs[key]
 
 
-def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs=None):
-    """Yields next token ids (b,) as numpy and their log-probabilities (b,) as a tensor, until every row has stopped.
+def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs=None, scored=False):
+    """Yields next token ids (b,) as numpy, and their log-probabilities (b,) or None, until every row has stopped.
 
     Args:
         task: a model with `backbone` and `head`.
@@ -71,10 +71,11 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
         uniform: float32 (max_new_tokens, b) in [0, 1).
         stop_ids: token ids that end a row; what follows in it means nothing.
         memory_inputs: encoder inputs for an encoder-decoder.
+        scored: whether log-probabilities are wanted, a pass over the vocabulary for each token.
     """
     sampler.check(task.config.vocabulary_size)
     ids, seen, length = slotted(rows, max_new_tokens)
-    prefill, step = kept(task, sampler.in_programs, lambda: _programs(task, sampler.in_programs))
+    prefill, step = kept(task, (sampler.in_programs, scored), lambda: _programs(task, sampler.in_programs, scored))
     tensor, texts, stopped = sharding.placed, [[] for _ in rows], np.zeros(len(rows), bool)
     encoded = {k: tensor(v) for k, v in (memory_inputs or {}).items()}
 
@@ -97,12 +98,14 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
         tokens, logs, cache, past = step(tokens, cache, index, seen, memory_mask, tensor(uniform[i + 1]), past, mask())
 
 
-def _programs(task, sampler):
+def _programs(task, sampler, scored):
     """The compiled prefill and step of a task with a sampler."""
 
     def choose(logits, uniform, past, seen, end, mask):
         given = {} if past is None else {"tokens": past[0], "seen": seen, "begin": past[1], "end": end}
         tokens = sampler(logits, uniform, mask=mask, **given)
+        if not scored:
+            return tokens, None
         logs = ops.take_along_axis(ops.log_softmax(logits, axis=-1), tokens[:, None], axis=1)[:, 0]
         return tokens, logs
 

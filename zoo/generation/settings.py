@@ -52,6 +52,7 @@ class Plan:
     seed: int
     batch_size: int
     num_returns: int
+    scored: bool  # whether log-probabilities are wanted
 
 
 def read(hf, encoder_decoder):

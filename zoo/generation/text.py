@@ -72,7 +72,7 @@ class Generation:
                 arguments out of range.
         """
         strings, extra = stops(stop)
-        plan = self._plan(max_new_tokens, sampler, extra, seed, batch_size)
+        plan = self._plan(max_new_tokens, sampler, extra, seed, batch_size, details)
         if isinstance(prompts, dict):
             if strings or details:
                 raise ValueError("Stop strings and details need prompts as text; a dictionary gives token ids alone.")
@@ -119,7 +119,7 @@ class Generation:
         if piece := pieces.rest():
             yield piece
 
-    def _plan(self, max_new_tokens, sampler, extra, seed, batch_size):
+    def _plan(self, max_new_tokens, sampler, extra, seed, batch_size, scored=False):
         """Everything that one call decides, checked."""
         said = settings.read(self.generation_config or {}, self.config.architecture == "encoder_decoder")
         if sampler is None:
@@ -139,7 +139,8 @@ class Generation:
         ids = sorted({int(i) for i in [*ends, *extra] if i is not None and i >= 0})
         if bad := [i for i in extra if not 0 <= i < self.config.vocabulary_size]:
             raise ValueError(f"stop names the token id {bad[0]}, the vocabulary has {self.config.vocabulary_size}.")
-        return settings.Plan(sampler, count, ids, int(seed), int(batch_size), getattr(sampler, "num_returns", 1))
+        returns = getattr(sampler, "num_returns", 1)
+        return settings.Plan(sampler, count, ids, int(seed), int(batch_size), returns, bool(scored))
 
     def _encode(self, texts, add_special_tokens):
         """Prompts to decoder rows, and encoder inputs for an encoder-decoder."""
@@ -224,13 +225,14 @@ class Generation:
         """`decode`, each row with uniform numbers of its own."""
         if room:
             uniform = [np.random.default_rng([plan.seed, int(i)]).random(room, dtype="float32") for i in numbers]
-            yield from decode(self, rows, room, plan.sampler, np.stack(uniform, 1), plan.stop_ids, memory)
+            uniform = np.stack(uniform, axis=1)
+            yield from decode(self, rows, room, plan.sampler, uniform, plan.stop_ids, memory, plan.scored)
 
     def _sampled(self, rows, memory, plan, numbers, room, done):
-        """(ids with the stop token, log-probabilities, None) of each row; `done(row, ids)` may end one earlier."""
+        """(ids with the stop token, their log-probabilities or [], None) a row; `done(row, ids)` may end one."""
         ids, logs, ended = [[] for _ in rows], [], np.zeros(len(rows), bool)
         for tokens, log in self._steps(rows, memory, plan, numbers, room):
-            logs.append(log)
+            logs += [log] if plan.scored else []
             for i in np.flatnonzero(~ended):
                 ids[i].append(int(tokens[i]))
                 ended[i] = tokens[i] in plan.stop_ids or (done is not None and done(rows[i], ids[i]))
