@@ -280,9 +280,7 @@ def make_tokenizer(sources, output, objective):
     if (output / "run.cfg").exists():
         return zoo.Tokenizer.from_preset(kept)
     text = zoo.data.sources.open(list(sources.values())) if FLAGS.mixture else sources
-    tokenizer = zoo.Tokenizer.train(
-        text, vocabulary_size=FLAGS.vocabulary_size, lowercase=FLAGS.lowercase, **options
-    )
+    tokenizer = zoo.Tokenizer.train(text, vocabulary_size=FLAGS.vocabulary_size, lowercase=FLAGS.lowercase, **options)
     objective.add_tokens(tokenizer, FLAGS.sequence_length)
     tokenizer.save(kept)
     return tokenizer

@@ -20,7 +20,6 @@ _BYTES = {char: i for i, char in enumerate(byte_tokens())}
 _LEADS = range(0xE3, 0xEA)  # the first bytes of kana and ideographs
 
 
-
 def word_tables(backend, size, special_ids):
     """Two boolean tables by token id: begins a word; ends one whatever follows (line breaks, special tokens).
 
