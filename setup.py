@@ -11,15 +11,16 @@ extras = {
     "tf-text": ["tensorflow>=2.18", "tensorflow-text", "tf-keras"],
     "torch": ["torch>=2.5"],
     "keras-nlp": ["keras-hub"],
-    "eval": ["scikit-learn", "sacrebleu", "rouge-score"],
+    "eval": ["sacrebleu>=2.0", "rouge-score"],
     "parquet": ["pyarrow"],
     "tensorboard": ["tensorboardX>=2.6"],
     "chat": ["jinja2>=3.1"],
     "docs": ["mkdocs-material"],
 }  # fmt: skip
 extras["bench"] = ["transformers>=5.0", "keras-hub"]
-extras["test"] = ["pytest", "pytest-xdist", "ruff", "transformers>=5.0", "sentencepiece", "protobuf",
-                  *(name for extra in ("tensorboard", "parquet", "chat") for name in extras[extra])]  # fmt: skip
+extras["test"] = ["pytest", "pytest-xdist", "ruff", "transformers>=5.0", "sentencepiece", "protobuf", "scikit-learn",
+                  *(name for extra in ("tensorboard", "parquet", "chat", "eval")
+                    for name in extras[extra])]  # fmt: skip
 
 setup(
     name="keras-zoo",

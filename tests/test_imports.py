@@ -84,7 +84,7 @@ def imports(path):
 
 FILES = sorted((ROOT / "zoo").rglob("*.py"))
 WITHOUT_KERAS = ("config", "batch", "weights", "checkpoint", "tensorflow_files", "families", "hub", "registry",
-                 "kerashub", "pretrained", "card", "tokenizers", "data")  # fmt: skip
+                 "kerashub", "pretrained", "card", "tokenizers", "data", "metrics")  # fmt: skip
 BACKENDS = ("jax", "tensorflow", "torch")
 ORDER = (*WITHOUT_KERAS, "backend", "sharding", "losses", "loading", "nn", "transformer", "backbone", "backbones",
          "samplers", "generation", "tasks", "training")  # fmt: skip
