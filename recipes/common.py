@@ -109,9 +109,7 @@ def choose_backend():
     if FLAGS.shard and not FLAGS.mesh:
         raise ValueError(f"--shard={FLAGS.shard} needs --mesh, such as --mesh=data:8.")
     if FLAGS.mesh:
-        import keras
-
-        keras.distribution.set_distribution(zoo.sharding.make(FLAGS.mesh, FLAGS.shard or "none"))
+        zoo.sharding.use(zoo.sharding.make(FLAGS.mesh, FLAGS.shard or "none"))
 
 
 def check_training_flags():

@@ -86,8 +86,8 @@ FILES = sorted((ROOT / "zoo").rglob("*.py"))
 WITHOUT_KERAS = ("config", "batch", "weights", "checkpoint", "tensorflow_files", "families", "hub", "registry",
                  "kerashub", "pretrained", "card", "tokenizers", "data", "metrics")  # fmt: skip
 BACKENDS = ("jax", "tensorflow", "torch")
-ORDER = (*WITHOUT_KERAS, "backend", "sharding", "losses", "loading", "nn", "transformer", "backbone", "backbones",
-         "samplers", "generation", "tasks", "training")  # fmt: skip
+ORDER = (*WITHOUT_KERAS, "backend", "processes", "sharding", "losses", "loading", "nn", "transformer", "backbone",
+         "backbones", "samplers", "generation", "tasks", "training")  # fmt: skip
 
 
 def room(path):
@@ -102,7 +102,8 @@ def test_rooms(path):
     if here in WITHOUT_KERAS:
         assert not [name for name in found if name.split(".")[0] == "keras"]
     if here not in ("backend", "__init__"):
-        allowed = {"checkpoint": "torch", "tensorflow_files": "tensorflow", "nn": "jax", "sharding": "jax"}.get(here)
+        allowed = {"checkpoint": "torch", "tensorflow_files": "tensorflow", "nn": "jax"}.get(here)
+        allowed = path.stem[1:] if here in ("processes", "sharding") else allowed  # an engine a backend: _jax.py
         assert not {name.split(".")[0] for name in found} & set(BACKENDS) - {allowed}
     if here != "__init__":
         rooms = {name.split(".")[1] for name in found if name.startswith("zoo.") and name.count(".")}

@@ -22,7 +22,7 @@ _HOMES = {
     "zoo.generation.chat": "chat",
     "zoo.pretrained": "presets",
 }
-_MODULES = ("data", "metrics", "samplers", "families", "sharding", "training")
+_MODULES = ("data", "metrics", "samplers", "families", "processes", "sharding", "training")
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = ["__version__", *_MODULES, *_NAMES]

@@ -61,7 +61,7 @@ def device_peak():
     if name is None:
         return measured_peak()
     found = [known for known in PEAKS if re.search(rf"\b{known}\b", name)]
-    devices = sharding.current().device_mesh.devices.size if sharding.current() else 1
+    devices = sharding.current().num_devices if sharding.current() else 1
     return devices * PEAKS[max(found, key=len)] if found else None
 
 

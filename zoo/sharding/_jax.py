@@ -1,0 +1,110 @@
+"""Meshes on JAX: a Keras distribution whose layouts come from the rules, and weights gathered where they are used.
+
+The engine is `keras.distribution`: one program over all devices of all processes, partitioned by the compiler.
+"""
+
+import keras
+
+from zoo.sharding.rules import Rules
+from zoo.sharding.words import DATA_AXES
+
+
+def devices():
+    """Number of devices, over all processes."""
+    return keras.distribution.get_device_count()
+
+
+class Layout(keras.distribution.TensorLayout):
+    """Keras's layout, but a dimension may be split over several axes: `split` is a tuple of names for each."""
+
+    def __init__(self, split, device_mesh):
+        super().__init__((None,) * len(split), device_mesh)
+        self.split = tuple(split)
+
+    @property
+    def backend_layout(self):
+        """A `jax.sharding.NamedSharding`."""
+        from jax.sharding import NamedSharding, PartitionSpec
+
+        return NamedSharding(self.device_mesh.backend_mesh, PartitionSpec(*(names or None for names in self.split)))
+
+
+class Mesh(Rules, keras.distribution.ModelParallel):
+    """`Rules` as a Keras distribution; made by `scope`."""
+
+    def __init__(self, sizes, shard):
+        Rules.__init__(self, sizes, shard)
+        devices = keras.distribution.list_devices()[: self.num_devices]
+        device_mesh = keras.distribution.DeviceMesh(tuple(sizes.values()), tuple(sizes), devices)
+        layout_map = keras.distribution.LayoutMap(device_mesh)
+        keras.distribution.ModelParallel.__init__(
+            self, layout_map=layout_map, batch_dim_name="data", auto_shard_dataset=False
+        )
+
+    def get_data_layout(self, data_shape):
+        """Rows over all data axes, or whole on every device where they do not divide."""
+        split = [()] * len(data_shape)
+        if data_shape and data_shape[0] % self.num_model_replicas:
+            self.note(f"{data_shape[0]} rows are whole on every device, for {self.num_model_replicas} parts of data "
+                      "do not divide them")  # fmt: skip
+        elif data_shape and not self.whole:
+            split[0] = DATA_AXES
+        return self.layout(split)
+
+    def get_variable_layout(self, variable):
+        """As the optimizer says, or by the rules."""
+        split = self.split(variable.path, variable.shape) if _is_weight(variable) else [()] * len(variable.shape)
+        return self.layout(split)
+
+    def get_tensor_layout(self, path):
+        """None: what flows between layers is laid out by the compiler."""
+        return None
+
+    def layout(self, split):
+        """The `Layout` of a tensor on this mesh, from the names of the axes that split each dimension."""
+        return Layout(split, self.device_mesh)
+
+
+def placed(mesh, tensor):
+    """A tensor with its rows over the data axes."""
+    return keras.distribution.distribute_tensor(tensor, mesh.get_data_layout(tensor.shape))
+
+
+def gathering(mesh, loss, groups):
+    """See `zoo.sharding.gathering`; for a mesh that splits weights over data."""
+    import jax
+
+    def run(*args, **kwargs):
+        def inner(*values):
+            full = [gathered(mesh, group, part) for group, part in zip(groups, values)]
+            return loss(*full, *args[len(groups) :], **kwargs)
+
+        return jax.checkpoint(inner, policy=_saveable)(*args[: len(groups)])
+
+    return run
+
+
+def gathered(mesh, variables, values):
+    """See `zoo.sharding.gathered`; for a mesh that splits weights over data."""
+    import jax
+
+    def gather(variable, value):
+        split = mesh.split(variable.path, variable.shape) if _is_weight(variable) else []
+        ruled = mesh.ruled(variable.path, variable.shape) if split else []
+        if split == ruled:
+            return value
+        kept, whole, lay = mesh.layout(split), mesh.layout(ruled), keras.distribution.distribute_tensor
+        fetch = jax.custom_vjp(lambda x: lay(x, whole))
+        fetch.defvjp(lambda x: (lay(x, whole), None), lambda _, gradient: (lay(gradient, kept),))
+        return fetch(value)
+
+    return [gather(*pair) for pair in zip(variables, values, strict=True)]
+
+
+def _saveable(primitive, *_, **__):
+    """Whether the backward pass may keep a result: not a weight that was gathered, cast or turned."""
+    return primitive.name not in ("sharding_constraint", "convert_element_type", "transpose")
+
+
+def _is_weight(variable):
+    return len(variable.shape) > 0 and keras.backend.is_float_dtype(variable.dtype)
