@@ -4,7 +4,10 @@
 """
 
 from zoo.data import sources
+from zoo.data.batches import Batches
 from zoo.data.cleaning import Cleaning
+from zoo.data.examples import Examples, examples
+from zoo.data.label_names import label_names
 from zoo.data.labelled import labelled
 from zoo.data.loader import Pretraining, pretraining
 from zoo.data.mixture import MixedPretraining, mixed_pretraining
@@ -34,9 +37,11 @@ from zoo.data.store import Store
 __all__ = [
     "UL2",
     "BARTDenoising",
+    "Batches",
     "CausalLM",
     "Cleaning",
     "Contrastive",
+    "Examples",
     "FillInTheMiddle",
     "MaskedLM",
     "MixedPretraining",
@@ -50,6 +55,8 @@ __all__ = [
     "SentenceOrder",
     "SpanCorruption",
     "Store",
+    "examples",
+    "label_names",
     "labelled",
     "length_histogram",
     "mixed_pretraining",

@@ -63,7 +63,7 @@ class Files:
 
     def _text(self, path):
         document, size = [], 0
-        with _binary(path) as stream:
+        with binary(path) as stream:
             lines = io.TextIOWrapper(stream, encoding="utf-8-sig")
             while line := lines.readline(LONGEST):
                 if "\0" in line:
@@ -80,7 +80,7 @@ class Files:
         yield from _nonblank(document)
 
     def _json_lines(self, path):
-        with _binary(path) as lines:
+        with binary(path) as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
@@ -101,7 +101,7 @@ class Files:
         """CSV as in RFC 4180, TSV as IANA registered it: without quotes, so that a quotation mark is text."""
         csv.field_size_limit(2**31 - 1)  # the default forbids documents over 131,072 characters
         dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind(path) == ".tsv" else {"strict": True}
-        with _binary(path) as stream:
+        with binary(path) as stream:
             rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), **dialect)
             column = _column(path, next(rows, []), self.field)
             while True:
@@ -158,7 +158,8 @@ def digest(parts):
     return hashed.hexdigest()
 
 
-def _binary(path):
+def binary(path):
+    """The bytes of a file, plain or compressed, as a stream."""
     if path.suffix.lower() == ".gz":
         return gzip.open(path, "rb")
     if path.suffix.lower() == ".zst":
