@@ -84,7 +84,8 @@ def test_conversations(tmp_path):
 
 REFUSED = {  # the task, a file's name and content, the columns, what is said
     "no column": ("classify", "a.csv", "text,gold\na,b\n", {}, r"a.csv has no column 'label', only 'text', 'gold'\."),
-    "unknown column": ("classify", "a.csv", "text,gold\na,b\n", {"labl": "gold"}, "no column 'labl'; it has text, pair"),
+    "unknown column": ("classify", "a.csv", "text,gold\na,b\n", {"labl": "gold"},
+                       "no column 'labl'; it has text, pair"),
     "empty": ("classify", "a.csv", "", {}, "a.csv is empty"),
     "names alone": ("classify", "a.csv", "text,label\n", {}, "a.csv is empty"),
     "ragged": ("classify", "a.tsv", "text\tlabel\na\tb\tc\n", {}, "line 2 has 3 columns, the first has 2"),
@@ -92,7 +93,8 @@ REFUSED = {  # the task, a file's name and content, the columns, what is said
     "no JSON": ("classify", "a.jsonl", '{"text": "a"\n', {}, "line 1 is no JSON"),
     "no list": ("classify", "a.json", '{"text": "a"}', {}, "neither a list of objects nor SQuAD"),
     "suffix": ("classify", "a.docx", "x", {}, r"a.docx is none of .csv, .tsv"),
-    "span": ("answer", "a.json", squad(7), {}, "question '1': the answer 'sat' is not at character 7 .* where ' sa' is"),
+    "span": ("answer", "a.json", squad(7), {},
+             "question '1': the answer 'sat' is not at character 7 .* where ' sa' is"),
     "span outside": ("answer", "a.json", squad(99), {}, "is not at character 99 of its context of 11"),
     "tags": ("tag", "a.jsonl", '{"words": ["a", "b"], "tags": ["O"]}', {}, "line 1 has 2 words, but 1 tags"),
     "choice": ("choose", "a.jsonl", '{"context": "a", "choices": ["b"], "label": 1}', {}, "one of the 1 choices"),
@@ -100,7 +102,8 @@ REFUSED = {  # the task, a file's name and content, the columns, what is said
                r"tail must be a span inside the text of 2 characters, got \(1, 3\)"),
     "marks": ("relate", "a.jsonl", '{"text": "<e1>a</e1>", "label": "x"}', {}, "a text with <e1>"),
     "number": ("embed", "a.csv", "first,second,score\na,b,high\n", {}, "score must be a number, got 'high'"),
-    "unanswered": ("instruct", "a.jsonl", '{"messages": [{"role": "user", "content": "a"}]}', {}, "of the role 'assistant'"),
+    "unanswered": ("instruct", "a.jsonl", '{"messages": [{"role": "user", "content": "a"}]}', {},
+                   "of the role 'assistant'"),
 }  # fmt: skip
 
 
