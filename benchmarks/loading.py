@@ -117,6 +117,7 @@ def prepare():
 
 def cls_of(library):
     if library == "zoo":
+        import zoo.backbones  # noqa: F401  (what from_preset would import)
         from zoo import CausalLM
 
         return CausalLM
