@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import unicodedata
 
 import pytest
 
@@ -87,6 +88,48 @@ def test_roberta(preset, lines, transformers):
     roles = same(ours, transformers.AutoTokenizer.from_pretrained(directory), lines)
     assert all(a == b is not None for a, b in roles.values())
     assert ours.tokenize("a <mask>") == ["a", "<mask>"]
+
+
+NUMBERS = ["in 1234567 days, it'S e\u0301 \r\n\n  x", "I'll\tpay 99.95  "]
+
+
+def test_qwen_by_its_vocabulary(preset, lines, transformers):
+    directory = preset(GPT2, tokenizer_config={"tokenizer_class": "Qwen2Tokenizer"}, config={"model_type": "qwen2"})
+    ours, theirs = Tokenizer.from_preset(directory), transformers.Qwen2Tokenizer.from_pretrained(directory)
+    texts = [*lines, *NUMBERS]
+    assert ours.encode(texts) == theirs(texts)["input_ids"]
+    assert ours.decode(ours.encode(lines)) == [unicodedata.normalize("NFC", line) for line in lines]
+    assert ours.encode("a<|endoftext|>")[-1] == ours.eos_id == theirs.eos_token_id
+
+
+@pytest.mark.parametrize("name", ["Llama3", "Qwen", "SmolLM3"])
+def test_kerashub_vocabularies_are_cut_as_they_were_trained(preset, tmp_path, lines, transformers, name):
+    """Not as GPT-2's, which KerasHub does: the reference cuts with the converter of tiktoken's files."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    files, assets = preset(GPT2), tmp_path / "kerashub" / "assets" / "tokenizer"
+    assets.mkdir(parents=True)
+    vocabulary = json.loads((files / "vocab.json").read_text())
+    for token in ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"):
+        vocabulary[token] = len(vocabulary)
+    (assets / "vocabulary.json").write_text(json.dumps(vocabulary))
+    shutil.copy(files / "merges.txt", assets / "merges.txt")
+    described = {"registered_name": f"keras_hub>{name}Tokenizer", "config": {}}
+    (tmp_path / "kerashub" / "tokenizer.json").write_text(json.dumps(described))
+    ours = Tokenizer.from_preset(tmp_path / "kerashub")
+
+    class Converter(TikTokenConverter):
+        def tokenizer(self):
+            merges = str(files / "merges.txt")
+            return Backend(models.BPE.from_file(str(files / "vocab.json"), merges, ignore_merges=True))
+
+    texts = [*lines, *NUMBERS]
+    theirs = [encoding.ids for encoding in Converter().converted().encode_batch(texts)]
+    if name == "Qwen":
+        theirs = transformers.Qwen2Tokenizer.from_pretrained(files)(texts)["input_ids"]
+    assert ours.encode(texts, add_special_tokens=False) == theirs
 
 
 @pytest.mark.parametrize("spelling", ["hub", "saved", "bare"])
@@ -390,8 +433,8 @@ def test_a_cut_sentencepiece_model_is_refused(preset):
 
 
 def test_families_whose_files_do_not_say_enough_are_refused(preset):
-    with pytest.raises(ValueError, match=r"a qwen2 tokenizer can be read from tokenizer\.json only"):
-        Tokenizer.from_preset(preset(GPT2, config={"model_type": "qwen2"}))
+    with pytest.raises(ValueError, match=r"a whisper tokenizer can be read from tokenizer\.json only"):
+        Tokenizer.from_preset(preset(GPT2, config={"model_type": "whisper"}))
     with pytest.raises(ValueError, match=r"a xlnet tokenizer can be read from tokenizer\.json only"):
         Tokenizer.from_preset(preset(T5, tokenizer_config={"tokenizer_class": "XLNetTokenizerFast"}))
 

@@ -21,8 +21,9 @@ _IGNORE = (r"^task/optimizer/", r"^optimizer/", r"/rotary_embedding/vars/0$")
 VOCABULARY = "assets/tokenizer/vocabulary.json"
 _HEADS = ("MaskedLM", "TextClassifier")  # tasks whose heads have weights of their own
 _TASKS = (*_HEADS, "CausalLM", "Seq2SeqLM")
-# Their code cuts texts for these otherwise than the models were trained with, or cleans them less.
-_UNREAD = {"Bloom", "Falcon", "Qwen", "Qwen3", "Llama3", "SmolLM3", "Albert"}
+# Their code cuts texts as GPT-2 does, or cleans them less, where these models were trained otherwise.
+_UNREAD = {"Bloom", "Falcon", "Albert"}
+_CLASSES = {"DebertaV3": "DebertaV2", "Qwen": "Qwen2"}  # what transformers calls a tokenizer that has another name
 _TOKENIZER = {  # field -> the values that are read, all where there are none
     "lowercase": (), "strip_accents": (), "add_prefix_space": (), "sequence_length": (None,), "split": (True,),
     "split_on_cjk": (True,), "suffix_indicator": ("##",), "oov_token": ("[UNK]",), "add_bos": (False,),
@@ -142,7 +143,7 @@ def tokenizer(directory):
     start = preprocessor.get("add_start_token", True) if isinstance(preprocessor, dict) else True
     tokens = {role: token if isinstance(token, str) else token[0] for role, token in kind.roles.items()}
     return {
-        "tokenizer_class": {"DebertaV3": "DebertaV2"}.get(name, name) + "Tokenizer",
+        "tokenizer_class": _CLASSES.get(name, name) + "Tokenizer",
         "add_bos_token": bool(start), "add_eos_token": False,
         "do_lower_case": bool(given.get("lowercase")), "strip_accents": bool(given.get("strip_accents")),
         "add_prefix_space": bool(given.get("add_prefix_space")),

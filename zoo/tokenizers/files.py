@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from zoo import kerashub
 from zoo.checkpoint import read_json, write_text
@@ -29,9 +29,14 @@ _TEMPLATES = {  # vocab.txt is BERT's unless the family stands here
 # Their vocabulary files alone do not say how to cut a text, or number tokens otherwise than the files do.
 _NEED_TOKENIZER_JSON = (
     "xlnet", "mbart", "mbart50", "nllb", "m2m100", "pegasus", "barthez", "xglm", "marian", "bertjapanese",
-    "phobert", "bertweet", "clip", "openaigpt", "ctrl", "xlm", "herbert", "qwen2", "qwen3", "whisper", "blenderbot",
-    "blenderbotsmall",
+    "phobert", "bertweet", "clip", "openaigpt", "ctrl", "xlm", "herbert", "whisper", "blenderbot", "blenderbotsmall",
 )  # fmt: skip
+# How byte-level vocabularies that are not cut as GPT-2's were trained: so many digits at a time, composed characters or
+# not, and whether a word that is in the vocabulary is taken whole.
+_WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
+          r"\s+(?!\S)|\s+")  # fmt: skip
+_CUTS = {**dict.fromkeys(("qwen2", "qwen3"), ("", True, False)),
+         **dict.fromkeys(("llama3", "smollm3"), ("{1,3}", False, True))}  # fmt: skip
 _BRACKETED = re.compile(r"[\[<].+[\]>]")  # [MASK], <s>, <|endoftext|>
 _KEPT = ("model_max_length", "padding_side", "chat_template")  # settings that are ours only to pass on
 
@@ -198,8 +203,13 @@ def _from_bpe(vocabulary, merges, family, settings):
         raise ValueError(f"{vocabulary} and {merges.name} are not a byte-pair encoding: {error}.") from None
     backend = Tokenizer(model)
     prefix = bool(settings.get("add_prefix_space", False))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=family not in _CUTS)
     backend.decoder = decoders.ByteLevel()
+    if family in _CUTS:
+        digits, composed, model.ignore_merges = _CUTS[family]
+        words = pre_tokenizers.Split(Regex(_WORDS.replace("DIGITS", digits)), behavior="isolated")
+        backend.pre_tokenizer = pre_tokenizers.Sequence([words, backend.pre_tokenizer])
+        backend.normalizer = normalizers.NFC() if composed else None
     return backend, {}
 
 
