@@ -86,8 +86,8 @@ FILES = sorted((ROOT / "zoo").rglob("*.py"))
 WITHOUT_KERAS = ("config", "batch", "weights", "checkpoint", "tensorflow_files", "families", "hub", "registry",
                  "kerashub", "pretrained", "card", "tokenizers", "data", "metrics")  # fmt: skip
 BACKENDS = ("jax", "tensorflow", "torch")
-ORDER = (*WITHOUT_KERAS, "backend", "processes", "sharding", "losses", "loading", "nn", "transformer", "backbone",
-         "backbones", "samplers", "generation", "tasks", "training")  # fmt: skip
+ORDER = (*WITHOUT_KERAS, "backend", "processes", "sharding", "losses", "loading", "quantization", "nn", "transformer",
+         "backbone", "backbones", "samplers", "generation", "tasks", "training")  # fmt: skip
 
 
 def room(path):

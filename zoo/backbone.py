@@ -11,17 +11,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo import families, sharding
+from zoo import families, quantization, sharding
 from zoo.batch import check_batch
 from zoo.config import Config
 from zoo.loading import LoadableBackbone, weights
 from zoo.nn import masks
 from zoo.nn.layers import Embedding, initializer
+from zoo.quantization import Quantizable
 from zoo.transformer import Stack
 
 
 @keras.saving.register_keras_serializable("zoo")
-class Backbone(LoadableBackbone, keras.Model):
+class Backbone(LoadableBackbone, Quantizable, keras.Model):
     """A transformer without a head: an encoder, a decoder, or both.
 
     Called on a dictionary of integer tensors (b, t): `token_ids`; optionally `segment_ids` (0 = padding, 1, 2, … the
@@ -56,6 +57,7 @@ class Backbone(LoadableBackbone, keras.Model):
             config = Config.from_dict({**defaults, **fields})
         elif fields:
             config = dataclasses.replace(config, **fields)
+        quantization.refuse(self.dtype_policy)
         self.config = sharding.planned(config)
         policy, width = self.dtype_policy, config.resolved_embedding_dim
         init = initializer(config, fan_in=1)
@@ -121,15 +123,16 @@ class Backbone(LoadableBackbone, keras.Model):
 
     def get_config(self):
         return {"name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-                "trainable": self.trainable, **self.config.to_dict()}  # fmt: skip
+                "trainable": self.trainable, "quantization": self.quantization, **self.config.to_dict()}  # fmt: skip
 
     @classmethod
     def from_config(cls, config):
         config = dict(config)
+        quantized = config.pop("quantization", ())
         own = {key: config.pop(key) for key in ("name", "dtype", "trainable") if key in config}
         if isinstance(own.get("dtype"), dict):
             own["dtype"] = keras.saving.deserialize_keras_object(own["dtype"])
-        return cls(Config.from_dict(config), **own)
+        return cls(Config.from_dict(config), **own).requantize(quantized)
 
     @property
     def num_parameters(self):

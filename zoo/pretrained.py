@@ -154,6 +154,9 @@ def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, ma
         ValueError: a model that the family's config.json or tensor names cannot express; nothing is written then.
     """
     directory = Path(directory)
+    if integers := [name for name, array in arrays.items() if "int" in str(array.dtype)]:
+        raise ValueError(f"{integers[0]} is quantised, which presets are not: save the preset before quantize, or keep "
+                         "the model with model.save('m.keras').")  # fmt: skip
     dtype = np.dtype(dtype or next(iter(arrays.values())).dtype)
     hf = {**family.write(config, task, dtype.name), **(extra or {})}
     strip = f"{family.prefix}." if task == "Backbone" else ""

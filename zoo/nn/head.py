@@ -38,7 +38,12 @@ class Head(keras.layers.Layer):
 
     def decoder(self):
         """Kernel (…, vocabulary_size), bias or None, and soft cap or None: how `hidden` states become logits."""
-        kernel = ops.transpose(self.token.embeddings) if self.kernel is None else ops.convert_to_tensor(self.kernel)
+        if self.kernel is not None:
+            kernel = ops.convert_to_tensor(self.kernel)
+        elif self.token.quantization_mode is None:
+            kernel = ops.transpose(self.token.embeddings)
+        else:  # a lookup knows how to read the integers
+            kernel = ops.transpose(self.token(ops.arange(self.token.input_dim)))
         return kernel, self.bias, self.config.logit_softcap
 
     def call(self, x):

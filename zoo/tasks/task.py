@@ -10,6 +10,7 @@ from zoo import pretrained, sharding
 from zoo.batch import check_batch
 from zoo.loading import LoadableTask
 from zoo.nn.head import Head
+from zoo.quantization import Quantizable
 from zoo.tokenizers import Tokenizer
 
 
@@ -22,7 +23,7 @@ def is_text(x):
     return isinstance(x, (list, tuple)) and len(x) > 0 and all(isinstance(t, str) for t in x)
 
 
-class Task(LoadableTask, keras.Model):
+class Task(LoadableTask, Quantizable, keras.Model):
     """Base of the task models.
 
     Args:
@@ -138,6 +139,8 @@ class Task(LoadableTask, keras.Model):
             return super().fit(x, y, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
 
     def _check_precision(self):
+        if self.quantization or self.backbone.quantization:
+            raise ValueError("The weights are quantised, and integers do not train: train before quantize.")
         if self.dtype_policy.variable_dtype in ("bfloat16", "float16"):
             raise ValueError(
                 f"dtype={self.dtype_policy.name!r} keeps weights in half precision, whose updates round to nothing: "
@@ -210,14 +213,14 @@ class Task(LoadableTask, keras.Model):
         return self.config.position_limit
 
     def get_config(self):
-        return {"name": self.name, "trainable": self.trainable,
+        return {"name": self.name, "trainable": self.trainable, "quantization": self.quantization,
                 "backbone": keras.saving.serialize_keras_object(self.backbone)}  # fmt: skip
 
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        backbone = keras.saving.deserialize_keras_object(config.pop("backbone"))
-        return cls(backbone, **config)
+        backbone, quantized = keras.saving.deserialize_keras_object(config.pop("backbone")), config.pop("quantization")
+        return cls(backbone, **config).requantize(quantized)
 
     def save_assets(self, directory):
         """Called by `model.save`: the tokenizer travels in the `.keras` file."""
