@@ -3,6 +3,7 @@
 python recipes/generate.py --preset=runs/mine/preset --prompt='To be'
 python recipes/generate.py --preset=hf://openai-community/gpt2 --file=prompts.txt --temperature=0.8 --top_p=0.9
 python recipes/generate.py --preset=t5_small --file=prompts.txt --num_beams=4 --output=texts.jsonl
+python recipes/generate.py --preset=hf://openai-community/gpt2-xl --draft=hf://openai-community/gpt2 --quantize=int8
 python recipes/generate.py --preset=runs/mine/preset               asks for one prompt after the other
 python recipes/generate.py --preset=hf://HuggingFaceTB/SmolLM2-135M-Instruct --chat          holds a conversation
 
@@ -37,6 +38,10 @@ flags.DEFINE_float("min_p", None, "Choose among the tokens at least so probable 
 flags.DEFINE_float("typical_p", None, "Choose among the tokens of typical information that reach this probability.")
 flags.DEFINE_integer("num_beams", None, "Search for the likeliest text with so many beams.", lower_bound=1)
 flags.DEFINE_float("length_penalty", 1.0, "Power of its length that a beam's score is divided by.")
+flags.DEFINE_float("contrastive", None, "Contrastive search with this weight of likeness, among --top_k tokens.")
+flags.DEFINE_string("draft", None, "A smaller preset of the same vocabulary that guesses tokens for this one to check.")
+flags.DEFINE_integer("draft_tokens", 4, "How many tokens --draft guesses at a time.", lower_bound=1)
+flags.DEFINE_enum("quantize", None, ["int8", "int4"], "Make the weights integers, for want of memory.")
 flags.DEFINE_float("repetition_penalty", 1.0, "Above 1, makes tokens that were there less likely.")
 flags.DEFINE_integer("no_repeat_ngram", None, "No run of so many tokens occurs twice.", lower_bound=1)
 flags.DEFINE_multi_string("stop", [], "A string that ends the text; may be repeated.")
@@ -53,7 +58,11 @@ def main():
         raise ValueError("--output and --chat exclude each other: a conversation is held in the terminal.")
     if FLAGS.output and not Path(FLAGS.output).absolute().parent.is_dir():
         raise ValueError(f"--output={FLAGS.output} is in no directory: make it first.")
-    model = load()
+    model = load(FLAGS.preset)
+    if FLAGS.quantize:
+        model.quantize(FLAGS.quantize)
+    if FLAGS.draft:
+        given |= {"draft": load(FLAGS.draft), "draft_tokens": FLAGS.draft_tokens}
     if FLAGS.output:
         return write(model, list(prompts), given)
     messages = []
@@ -71,9 +80,13 @@ def make_sampler():
     filters = {name: FLAGS[name].value for name in _FILTERS if FLAGS[name].value is not None}
     constraints = {"repetition_penalty": FLAGS.repetition_penalty, "no_repeat_ngram": FLAGS.no_repeat_ngram}
     if FLAGS.num_beams is not None:
-        if filters or FLAGS.temperature is not None:
+        if filters or FLAGS.temperature is not None or FLAGS.contrastive is not None:
             raise ValueError("--num_beams and sampling exclude each other: leave out --temperature and the like.")
         return zoo.samplers.Beam(FLAGS.num_beams, FLAGS.length_penalty, **constraints)
+    if FLAGS.contrastive is not None:
+        if FLAGS.temperature is not None or set(filters) - {"top_k"}:
+            raise ValueError("--contrastive draws nothing: leave out --temperature and the like, --top_k excepted.")
+        return zoo.samplers.Contrastive(FLAGS.top_k or 4, FLAGS.contrastive, **constraints)
     if not filters and FLAGS.temperature is None and constraints == {"repetition_penalty": 1, "no_repeat_ngram": None}:
         return None
     temperature = (1.0 if filters else 0.0) if FLAGS.temperature is None else FLAGS.temperature
@@ -139,12 +152,12 @@ def write(model, prompts, given):
         part.unlink(missing_ok=True)
 
 
-def load():
-    """The language model of --preset."""
-    directory = pretrained.resolve(FLAGS.preset)
+def load(preset):
+    """The language model of a preset."""
+    directory = pretrained.resolve(preset)
     architecture = pretrained.read(directory)[1].architecture
     if architecture == "encoder":
-        raise ValueError(f"{FLAGS.preset} is an encoder, which generates no text: zoo.MaskedLM fills in its masks.")
+        raise ValueError(f"{preset} is an encoder, which generates no text: zoo.MaskedLM fills in its masks.")
     task = zoo.CausalLM if architecture == "decoder" else zoo.Seq2SeqLM
     return task.from_preset(directory, dtype=FLAGS.dtype)
 

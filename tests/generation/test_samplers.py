@@ -49,19 +49,21 @@ def spread(sampler, logits):
     return found
 
 
-@pytest.mark.parametrize("name", ["TopK", "TopP", "MinP", "Typical", "all"])
+@pytest.mark.parametrize("name", ["TopK", "TopP", "MinP", "Typical", "Epsilon", "Eta", "all"])
 def test_candidates_are_those_of_transformers(name, logits, tokens):
     hf = pytest.importorskip("transformers.generation.logits_process")
     warm = hf.TemperatureLogitsWarper(0.7)
     theirs = {
         "TopK": [hf.TopKLogitsWarper(7)], "TopP": [hf.TopPLogitsWarper(0.8)], "MinP": [hf.MinPLogitsWarper(0.1)],
-        "Typical": [hf.TypicalLogitsWarper(0.6)],
+        "Typical": [hf.TypicalLogitsWarper(0.6)], "Epsilon": [hf.EpsilonLogitsWarper(0.03)],
+        "Eta": [hf.EtaLogitsWarper(0.04)],
     }  # fmt: skip
     theirs["all"] = [hf.TopKLogitsWarper(20), hf.TopPLogitsWarper(0.9), hf.MinPLogitsWarper(0.02),
                      hf.TypicalLogitsWarper(0.7)]  # fmt: skip
     ours = {
         "TopK": samplers.TopK(7, 0.7), "TopP": samplers.TopP(0.8, 0.7), "MinP": samplers.MinP(0.1, 0.7),
-        "Typical": samplers.Typical(0.6, 0.7), "all": samplers.Sampler(0.7, 20, 0.9, 0.02, 0.7),
+        "Typical": samplers.Typical(0.6, 0.7), "Epsilon": samplers.Sampler(0.7, epsilon_cutoff=0.03),
+        "Eta": samplers.Sampler(0.7, eta_cutoff=0.04), "all": samplers.Sampler(0.7, 20, 0.9, 0.02, 0.7),
     }  # fmt: skip
     expected = processed([warm, *theirs[name]], tokens, logits)
     equal(spread(ours[name], logits), expected - logits.max(axis=1, keepdims=True) / 0.7)
@@ -75,11 +77,19 @@ def test_constraints_are_those_of_transformers(logits, tokens):
         ({"no_repeat_ngram": 3}, [hf.NoRepeatNGramLogitsProcessor(3)]),
         ({"no_repeat_ngram": 30}, [hf.NoRepeatNGramLogitsProcessor(30)]),
         ({"logit_bias": {3: 1.5, 9: -4.0}}, [hf.SequenceBiasLogitsProcessor([[[3], 1.5], [[9], -4.0]])]),
+        (
+            {"sequence_bias": {(9, 4): 2.0, (1, 2, 3): -1.0, (*range(30),): 9.0}},
+            [hf.SequenceBiasLogitsProcessor([[[9, 4], 2.0], [[1, 2, 3], -1.0], [[*range(30)], 9.0]])],
+        ),
+        ({"sequence_bias": {(2, 8): -math.inf}}, [hf.NoBadWordsLogitsProcessor([[2, 8]])]),
+        ({"ending": (6, 1.2, (3, 5))}, [hf.ExponentialDecayLengthPenalty((6, 1.2), [3, 5], 10)]),
+        ({"ending": (20, 1.2, (3,))}, [hf.ExponentialDecayLengthPenalty((20, 1.2), 3, 10)]),
         ({"logit_bias": {7: -math.inf}}, [hf.SuppressTokensLogitsProcessor([7])]),
         ({"allowed_tokens": [2, 5]}, [hf.PrefixConstrainedLogitsProcessor(lambda *_: [2, 5], 1)]),
     ]
     for mine, theirs in pairs:
-        found = samplers.Greedy(**mine).constrained(ops.convert_to_tensor(logits), ops.convert_to_tensor(tokens))
+        past = {"tokens": ops.convert_to_tensor(tokens), "begin": 10}
+        found = samplers.Greedy(**mine).constrained(ops.convert_to_tensor(logits), **past)
         equal(ops.convert_to_numpy(found), processed(theirs, tokens, logits))
 
 

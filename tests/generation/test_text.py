@@ -214,13 +214,13 @@ def test_generation_config_of_samplers(tmp_path):
     from zoo.generation.settings import read
 
     said = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.9, "repetition_penalty": 1.1,
-            "eos_token_id": 2, "max_new_tokens": 5, "penalty_alpha": 0.6}  # fmt: skip
+            "eos_token_id": 2, "max_new_tokens": 5, "guidance_scale": 1.5}  # fmt: skip
     settings = read(said, False)
     assert settings.sampler == samplers.Sampler(0.6, 20, 0.9, repetition_penalty=1.1)
-    assert (settings.max_new_tokens, settings.stop_ids, settings.ignored) == (5, (2,), ("penalty_alpha",))
+    assert (settings.max_new_tokens, settings.stop_ids, settings.ignored) == (5, (2,), ("guidance_scale",))
     lm = model(seed=1)
     warned = zoo.CausalLM(lm.backbone, lm.tokenizer, generation_config=said)
-    with pytest.warns(UserWarning, match="generation_config.json sets penalty_alpha"):
+    with pytest.warns(UserWarning, match="generation_config.json sets guidance_scale"):
         assert len(warned.generate("A", details=True).token_ids) <= 5
     for wrong in ({"temperature": -1, "do_sample": True}, {"top_k": "a", "do_sample": True}, {"bad_words_ids": 3}):
         with pytest.raises(ValueError, match=r"generation_config\.json: "):

@@ -29,8 +29,8 @@ def slotted(rows, max_new_tokens):
     return ids, seen, length
 
 
-def prefilled(task, ids, encoded, seen):
-    """Logits (b, v) after prompts (b, length), the filled cache, and the mask of the memory."""
+def prompted(task, ids, encoded, seen):
+    """Hidden states (b, length, d) of prompts (b, length), the filled cache, and the mask of the memory."""
     backbone, (batch, length) = task.backbone, ids.shape
     memory = memory_mask = None
     if encoded:
@@ -38,15 +38,28 @@ def prefilled(task, ids, encoded, seen):
     seen_now = seen[:, :length]
     cache = backbone.new_cache(batch, seen.shape[1], memory)
     positions = ops.maximum(ops.cumsum(seen_now, axis=1) - 1, 0)
-    x, cache = backbone.decode(ids, cache, 0, positions, seen_now, memory_mask)
+    return *backbone.decode(ids, cache, 0, positions, seen_now, memory_mask), memory_mask
+
+
+def prefilled(task, ids, encoded, seen):
+    """Logits (b, v) after prompts (b, length), the filled cache, and the mask of the memory."""
+    x, cache, memory_mask = prompted(task, ids, encoded, seen)
     return task.head(x[:, -1]), cache, memory_mask
+
+
+def advanced(task, tokens, cache, index, seen, memory_mask):
+    """Hidden states (b, t, d) of tokens (b, t) in the slots from `index` on, and the cache with them."""
+    slots = ops.arange(seen.shape[1], dtype="int32")
+    positions = ops.sum(ops.where(slots[None] < index, seen, 0), axis=1, keepdims=True)
+    positions = positions + ops.arange(tokens.shape[1], dtype="int32")
+    if (limit := task.config.position_limit) is not None:  # guesses may run past the end, where none is taken
+        positions = ops.minimum(positions, limit - 1)
+    return task.backbone.decode(tokens, cache, index, positions, seen, memory_mask)
 
 
 def stepped(task, tokens, cache, index, seen, memory_mask):
     """Logits (b, v) after tokens (b,) in slot `index`, and the cache with them."""
-    slots = ops.arange(seen.shape[1], dtype="int32")
-    positions = ops.sum(ops.where(slots[None] < index, seen, 0), axis=1, keepdims=True)
-    x, cache = task.backbone.decode(tokens[:, None], cache, index, positions, seen, memory_mask)
+    x, cache = advanced(task, tokens[:, None], cache, index, seen, memory_mask)
     return task.head(x[:, -1]), cache
 
 

@@ -22,12 +22,14 @@ class Generated:
         log_probabilities: float32, one for each of them under the model's own distribution (nats); those of a beam
             are after its constraints.
         score: a beam's score, else the sum of the log-probabilities.
+        guessed: how many of the tokens a draft guessed.
     """
 
     text: str
     token_ids: list
     log_probabilities: np.ndarray
     score: float
+    guessed: int = 0
 
 
 def stops(stop):

@@ -7,14 +7,12 @@ import dataclasses
 import math
 import warnings
 
-from zoo.samplers import Beam, Sampler
+from zoo.samplers import Beam, Contrastive, Sampler
 
 # Keys that change the text, with the values that leave it alone.
 _OTHERS = {
-    "penalty_alpha": (None, 0), "guidance_scale": (None, 1), "encoder_repetition_penalty": (None, 1),
-    "encoder_no_repeat_ngram_size": (None, 0), "sequence_bias": (None,), "exponential_decay_length_penalty": (None,),
-    "begin_suppress_tokens": (None, []), "epsilon_cutoff": (None, 0), "eta_cutoff": (None, 0), "top_h": (None,),
-    "watermarking_config": (None,), "num_beam_groups": (None, 1), "diversity_penalty": (None, 0),
+    "guidance_scale": (None, 1), "encoder_repetition_penalty": (None, 1), "encoder_no_repeat_ngram_size": (None, 0),
+    "top_h": (None,), "watermarking_config": (None,), "num_beam_groups": (None, 1), "diversity_penalty": (None, 0),
     "constraints": (None,), "force_words_ids": (None,), "stop_strings": (None, []), "dola_layers": (None,),
 }  # fmt: skip
 
@@ -24,15 +22,19 @@ class Settings:
     """How a preset wants to be generated with.
 
     Args:
-        sampler: a sampler or `Beam`.
+        sampler: of `zoo.samplers`.
         max_new_tokens: or None.
         stop_ids: token ids that end a text, or () where nothing is said.
+        start_id: the decoder's first token, or None.
+        source_id: what takes the place of the language's token in the texts of an encoder, or None; a key of ours.
         ignored: keys that change the text and are not honoured.
     """
 
-    sampler: Sampler | Beam
+    sampler: Sampler | Beam | Contrastive
     max_new_tokens: int | None = None
     stop_ids: tuple = ()
+    start_id: int | None = None
+    source_id: int | None = None
     ignored: tuple = ()
 
     def warn(self):
@@ -53,6 +55,10 @@ class Plan:
     batch_size: int
     num_returns: int
     scored: bool  # whether log-probabilities are wanted
+    draft: object  # a model that guesses, or None
+    draft_tokens: int
+    start_id: int | None
+    source_id: int | None
 
 
 def read(hf, encoder_decoder):
@@ -73,24 +79,10 @@ def read(hf, encoder_decoder):
 
 def _read(hf, encoder_decoder):
     ignored = [key for key, harmless in _OTHERS.items() if key in hf and hf[key] not in harmless]
-    bias, least = {}, hf.get("min_new_tokens", 0)
-    words = [[i] for i in hf.get("suppress_tokens", ())] + list(hf.get("bad_words_ids", ()))
-    for word in words:
-        if len(word) == 1:
-            bias[int(word[0])] = -math.inf
-        else:
-            ignored.append("bad_words_ids")
-    if hf.get("min_length"):
-        if encoder_decoder:
-            least = max(least, hf["min_length"] - 1)
-        else:
-            ignored.append("min_length")
-    constraints = {
-        "logit_bias": bias, "repetition_penalty": hf.get("repetition_penalty", 1.0),
-        "no_repeat_ngram": hf.get("no_repeat_ngram_size") or None, "min_new_tokens": least,
-        "first_token": hf.get("forced_bos_token_id") if encoder_decoder else None,
-        "last_token": _first(hf.get("forced_eos_token_id")),
-    }  # fmt: skip
+    ends = hf.get("eos_token_id", ())
+    ends = tuple(ends) if isinstance(ends, (list, tuple)) else (ends,)
+    ignored += ["min_length"] * bool(hf.get("min_length") and not encoder_decoder)
+    constraints = _constraints(hf, encoder_decoder, ends)
     size, draws = hf.get("num_beams", 1), hf.get("do_sample", False)
     if size > 1:
         ignored += ["do_sample"] * bool(draws)
@@ -98,15 +90,35 @@ def _read(hf, encoder_decoder):
                        renormalize=bool(hf.get("renormalize_logits", False)), **constraints)  # fmt: skip
     elif draws:
         sampler = Sampler(hf.get("temperature", 1.0), hf.get("top_k", 50) or None, hf.get("top_p"),
-                          hf.get("min_p"), hf.get("typical_p"), **constraints)  # fmt: skip
+                          hf.get("min_p"), hf.get("typical_p"), hf.get("epsilon_cutoff") or None,
+                          hf.get("eta_cutoff") or None, **constraints)  # fmt: skip
+    elif hf.get("penalty_alpha") and hf.get("top_k", 50) > 1:
+        sampler = Contrastive(hf.get("top_k", 50), hf["penalty_alpha"], **constraints)
     else:
         sampler = Sampler(0.0, **constraints)
     longest = hf.get("max_new_tokens")
     if longest is None and encoder_decoder and "max_length" in hf:
         longest = hf["max_length"] - 1
-    ends = hf.get("eos_token_id", ())
-    ends = tuple(ends) if isinstance(ends, (list, tuple)) else (ends,)
-    return Settings(sampler, longest, ends, tuple(dict.fromkeys(ignored)))
+    start, source = hf.get("decoder_start_token_id"), hf.get("source_token_id")
+    return Settings(sampler, longest, ends, start, source, tuple(dict.fromkeys(ignored)))
+
+
+def _constraints(hf, encoder_decoder, ends):
+    words = [[i] for i in hf.get("suppress_tokens", ())] + list(hf.get("bad_words_ids", ()))
+    biases = [*hf.get("sequence_bias", ()), *((word, -math.inf) for word in words)]
+    biases = {tuple(map(int, ids)): float(value) for ids, value in biases}
+    ending = hf.get("exponential_decay_length_penalty")
+    return {
+        "logit_bias": {ids[0]: value for ids, value in biases.items() if len(ids) == 1},
+        "sequence_bias": {ids: value for ids, value in biases.items() if len(ids) > 1},
+        "repetition_penalty": hf.get("repetition_penalty", 1.0),
+        "no_repeat_ngram": hf.get("no_repeat_ngram_size") or None,
+        "ending": ending and (*ending, ends),
+        "min_new_tokens": max(hf.get("min_new_tokens", 0), hf.get("min_length", 0) - 1 if encoder_decoder else 0),
+        "first_token": hf.get("forced_bos_token_id") if encoder_decoder else None,
+        "last_token": _first(hf.get("forced_eos_token_id")),
+        "not_first": hf.get("begin_suppress_tokens", ()),
+    }
 
 
 def _first(ids):

@@ -8,11 +8,12 @@ import numpy as np
 from keras import ops
 
 from zoo.checkpoint import read_json
-from zoo.generation import settings
+from zoo.generation import contrastive, settings, speculative
 from zoo.generation.beam import search
 from zoo.generation.loop import decode
 from zoo.generation.pieces import Generated, Pieces, continuation, cut, stops
-from zoo.samplers import Beam, Greedy
+from zoo.generation.translation import written
+from zoo.samplers import Beam, Contrastive, Greedy
 
 FILE = "generation_config.json"
 LENGTH = 64  # new tokens where neither the user nor the preset says
@@ -48,7 +49,8 @@ class Generation:
         return {**super().get_config(), "generation_config": self.generation_config}
 
     def generate(self, prompts, max_new_tokens=None, sampler=None, stop=(), seed=0, echo=True, batch_size=32,
-                 details=False, add_special_tokens=True):  # fmt: skip
+                 details=False, add_special_tokens=True, draft=None, draft_tokens=4,
+                 generation_config=None):  # fmt: skip
         """Continues prompts.
 
         Args:
@@ -62,17 +64,23 @@ class Generation:
             batch_size: so many prompts are decoded together, those of similar length.
             details: whether to return `Generated`, with token ids and log-probabilities, in place of texts.
             add_special_tokens: False for a CausalLM's prompts that hold the tokens of the template already.
+            draft: a smaller model of the same kind and vocabulary that guesses tokens for this one to check, which
+                takes less time if it often guesses right (`zoo.generation.speculative`). The likeliest tokens stay the
+                same, and drawn ones keep their distribution.
+            draft_tokens: how many it guesses at a time.
+            generation_config: dictionary of keys of generation_config.json that replace the preset's.
 
         Returns:
             A text for a text, a list for a list; lists of texts in their place from a beam with several returns. For a
             dictionary token ids (b, length), padded on the right, num_returns rows a prompt.
 
         Raises:
-            ValueError: a prompt that leaves no position free, an empty one in a dictionary, no tokenizer for text, or
-                arguments out of range.
+            ValueError: a prompt that leaves no position free, an empty one in a dictionary, no tokenizer for text, a
+                draft of another vocabulary, or arguments out of range.
         """
         strings, extra = stops(stop)
-        plan = self._plan(max_new_tokens, sampler, extra, seed, batch_size, details)
+        plan = self._plan(max_new_tokens, sampler, extra, seed, batch_size, details, draft, draft_tokens,
+                          generation_config)  # fmt: skip
         if isinstance(prompts, dict):
             if strings or details:
                 raise ValueError("Stop strings and details need prompts as text; a dictionary gives token ids alone.")
@@ -81,7 +89,7 @@ class Generation:
         texts = [prompts] if single else list(prompts)
         if not texts:
             return []
-        rows, memory = self._encode(texts, add_special_tokens)
+        rows, memory = self._encode(texts, plan, add_special_tokens)
         done = (lambda row, ids: cut(self._text(row, ids), strings)[1]) if strings else None
         found = []
         for head, row, results in zip(texts, rows, self._run(rows, memory, plan, done)):
@@ -91,25 +99,25 @@ class Generation:
             found.append(results if plan.num_returns > 1 else results[0])
         return found[0] if single else found
 
-    def stream(self, prompt, max_new_tokens=None, sampler=None, stop=(), seed=0, echo=True, add_special_tokens=True):
+    def stream(self, prompt, max_new_tokens=None, sampler=None, stop=(), seed=0, echo=True, add_special_tokens=True,
+               draft=None, draft_tokens=4, generation_config=None):  # fmt: skip
         """Yields one text's pieces as they are made, whole characters; together they are what `generate` returns.
 
         A beam's text is known at its end only, and comes in one piece.
         """
         strings, extra = stops(stop)
-        plan = self._plan(max_new_tokens, sampler, extra, seed, 1)
+        plan = self._plan(max_new_tokens, sampler, extra, seed, 1, False, draft, draft_tokens, generation_config)
         if isinstance(plan.sampler, Beam):
             if plan.num_returns > 1:
                 raise ValueError(f"A stream is one text: a beam with num_returns={plan.num_returns} needs generate.")
-            yield self.generate(
-                prompt, max_new_tokens, sampler, stop, seed, echo, add_special_tokens=add_special_tokens
-            )
+            yield self.generate(prompt, max_new_tokens, sampler, stop, seed, echo, generation_config=generation_config,
+                                add_special_tokens=add_special_tokens)  # fmt: skip
             return
-        rows, memory = self._encode([prompt], add_special_tokens)
+        rows, memory = self._encode([prompt], plan, add_special_tokens)
         if echo and memory is None:
             yield prompt
         pieces = Pieces(self.tokenizer, rows[0] if memory is None else [], strings)
-        for tokens, _ in self._steps(rows, memory, plan, [0], self._room(rows, plan)):
+        for tokens, *_ in self._steps(rows, memory, plan, [0], self._room(rows, plan)):
             if int(tokens[0]) in plan.stop_ids:
                 break
             if piece := pieces.add(int(tokens[0])):
@@ -119,15 +127,18 @@ class Generation:
         if piece := pieces.rest():
             yield piece
 
-    def _plan(self, max_new_tokens, sampler, extra, seed, batch_size, scored=False):
+    def _plan(self, max_new_tokens, sampler, extra, seed, batch_size, scored, draft, draft_tokens, changes):
         """Everything that one call decides, checked."""
-        said = settings.read(self.generation_config or {}, self.config.architecture == "encoder_decoder")
+        said = {**(self.generation_config or {}), **(changes or {})}
+        said = settings.read(said, self.config.architecture == "encoder_decoder")
         if sampler is None:
             said.warn()
         sampler = said.sampler if sampler is None else sampler
         if not callable(getattr(sampler, "constrained", None)):
             raise ValueError(f"sampler must be one of zoo.samplers, such as {Greedy.__name__}(), got {sampler!r}.")
         sampler.check(self.config.vocabulary_size)
+        if draft is not None:
+            speculative.check(self, draft, sampler, draft_tokens)
         count = (said.max_new_tokens or LENGTH) if max_new_tokens is None else max_new_tokens
         for name, value, least in (("max_new_tokens", count, 0), ("seed", seed, 0), ("batch_size", batch_size, 1)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
@@ -140,12 +151,17 @@ class Generation:
         if bad := [i for i in extra if not 0 <= i < self.config.vocabulary_size]:
             raise ValueError(f"stop names the token id {bad[0]}, the vocabulary has {self.config.vocabulary_size}.")
         returns = getattr(sampler, "num_returns", 1)
-        return settings.Plan(sampler, count, ids, int(seed), int(batch_size), returns, bool(scored))
+        return settings.Plan(sampler, count, ids, int(seed), int(batch_size), returns, bool(scored), draft,
+                             draft_tokens, said.start_id, said.source_id)  # fmt: skip
 
-    def _encode(self, texts, add_special_tokens):
+    def _encode(self, texts, plan, add_special_tokens):
         """Prompts to decoder rows, and encoder inputs for an encoder-decoder."""
         if self.config.architecture == "encoder_decoder":
-            return [[self.start_id]] * len(texts), self.inputs_of(texts)
+            x = self.inputs_of(texts)
+            if plan.source_id is not None:
+                ids = x["token_ids"]
+                x["token_ids"] = np.where(ids == written(self.tokenizer)[0], np.int32(plan.source_id), ids)
+            return [[self.start_id if plan.start_id is None else plan.start_id]] * len(texts), x
         if self.tokenizer is None:
             self.tokenized(texts)  # says what is missing
         rows = self.tokenizer.encode(texts, add_special_tokens=add_special_tokens)
@@ -157,7 +173,7 @@ class Generation:
 
     def _finished(self, head, row, result, plan, strings):
         """A `Generated` from a row's ids, up to where a stop string ends it."""
-        ids, logs, score = result
+        ids, logs, score, guessed = result
         if ids and ids[-1] in plan.stop_ids:
             ids, logs = ids[:-1], logs[:-1]
         text, stopped = cut(self._text(row, ids), strings)
@@ -165,11 +181,12 @@ class Generation:
             keep = next(n for n in range(1, len(ids) + 1) if cut(self._text(row, ids[:n]), strings)[1])
             ids, logs = ids[:keep], logs[:keep]
         score = float(np.sum(logs)) if score is None else score
-        return Generated(head + text, ids, np.asarray(logs, "float32"), score)
+        return Generated(head + text, ids, np.asarray(logs, "float32"), score, sum(guessed[: len(ids)]))
 
     def _generate_ids(self, x, plan, echo):
         if self.config.architecture == "encoder_decoder":
-            starts = np.full((len(x["token_ids"]), 1), self.start_id, "int32")
+            start = self.start_id if plan.start_id is None else plan.start_id
+            starts = np.full((len(x["token_ids"]), 1), start, "int32")
             x = self.inputs_of({"decoder_token_ids": starts, **x})
             rows = [list(map(int, row)) for row in x["decoder_token_ids"]]
             memory = {k: v for k, v in x.items() if not k.startswith("decoder_")}
@@ -181,7 +198,7 @@ class Generation:
         if empty := [i for i, row in enumerate(rows) if not row]:
             raise ValueError(f"Row {empty[0]} of the prompts holds no token: begin it with one, such as bos.")
         results = self._run(rows, memory, plan) if rows else []
-        whole = [row * echo + ids for row, found in zip(rows, results) for ids, _, _ in found]
+        whole = [row * echo + ids for row, found in zip(rows, results) for ids, *_ in found]
         out = np.full((len(whole), max(map(len, whole), default=0)), self.config.pad_token_id or 0, "int32")
         for i, ids in enumerate(whole):
             out[i, : len(ids)] = ids
@@ -189,7 +206,8 @@ class Generation:
 
     def _room(self, rows, plan):
         """How many tokens can follow the longest of the prompts."""
-        longest, limit = max(map(len, rows)), self.config.position_limit
+        limits = [model.config.position_limit for model in (self, plan.draft) if model is not None]
+        longest, limit = max(map(len, rows)), min((n for n in limits if n is not None), default=None)
         if limit is None or longest + plan.max_new_tokens <= limit + 1:
             return plan.max_new_tokens
         if longest > limit:
@@ -199,13 +217,14 @@ class Generation:
         return room
 
     def _run(self, rows, memory, plan, done=None):
-        """Per row a list of (new ids with the stop token, log-probabilities, score or None), a batch at a time.
+        """Per row a list of (new ids with the stop token, log-probabilities, score or None, which of them a draft
+        guessed), a batch at a time.
 
         Rows of similar length go together; the last batch is filled up, so that all share their programs.
         """
         room = self._room(rows, plan)
         if not room:
-            return [[([], [], None)] * plan.num_returns for _ in rows]
+            return [[([], [], None, [])] * plan.num_returns for _ in rows]
         order, found, size = np.argsort([len(row) for row in rows], kind="stable"), [None] * len(rows), plan.batch_size
         for start in range(0, len(rows), size):
             part = order[start : start + size]
@@ -214,7 +233,7 @@ class Generation:
             inputs = None if memory is None else {k: v[filled] for k, v in memory.items()}
             if isinstance(plan.sampler, Beam):
                 texts = search(self, batch, room, plan.sampler, plan.stop_ids, inputs)
-                results = [[(text.ids, text.logs, text.score) for text in best] for best in texts]
+                results = [[(text.ids, text.logs, text.score, []) for text in best] for best in texts]
             else:
                 results = [[row] for row in self._sampled(batch, inputs, plan, filled, room, done)]
             for i, result in zip(part, results):
@@ -222,21 +241,30 @@ class Generation:
         return found
 
     def _steps(self, rows, memory, plan, numbers, room):
-        """`decode`, each row with uniform numbers of its own."""
-        if room:
-            uniform = [np.random.default_rng([plan.seed, int(i)]).random(room, dtype="float32") for i in numbers]
-            uniform = np.stack(uniform, axis=1)
-            yield from decode(self, rows, room, plan.sampler, uniform, plan.stop_ids, memory, plan.scored)
+        """What the sampler's way of decoding yields, each row with uniform numbers of its own."""
+        if not room:
+            return
+        if isinstance(plan.sampler, Contrastive):
+            yield from contrastive.decode(self, rows, room, plan.sampler, plan.stop_ids, memory, plan.scored)
+            return
+        shape = (room,) if plan.draft is None else (room, speculative.NUMBERS)
+        uniform = [np.random.default_rng([plan.seed, int(i)]).random(shape, dtype="float32") for i in numbers]
+        given = rows, room, plan.sampler, np.stack(uniform, axis=1), plan.stop_ids, memory, plan.scored
+        if plan.draft is None:
+            yield from decode(self, *given)
+        else:
+            yield from speculative.decode(self, plan.draft, plan.draft_tokens, *given)
 
     def _sampled(self, rows, memory, plan, numbers, room, done):
-        """(ids with the stop token, their log-probabilities or [], None) a row; `done(row, ids)` may end one."""
-        ids, logs, ended = [[] for _ in rows], [], np.zeros(len(rows), bool)
-        for tokens, log in self._steps(rows, memory, plan, numbers, room):
+        """Those of `_run` for one batch; `done(row, ids)` may end a row."""
+        ids, guessed, logs, ended = [[] for _ in rows], [[] for _ in rows], [], np.zeros(len(rows), bool)
+        for tokens, log, *guesses in self._steps(rows, memory, plan, numbers, room):
             logs += [log] if plan.scored else []
             for i in np.flatnonzero(~ended):
                 ids[i].append(int(tokens[i]))
+                guessed[i] += [bool(good[i]) for good in guesses]
                 ended[i] = tokens[i] in plan.stop_ids or (done is not None and done(rows[i], ids[i]))
             if ended.all():
                 break
         logs = ops.convert_to_numpy(ops.stack(logs)) if logs else np.zeros((0, len(rows)))
-        return [(row, list(logs[: len(row), i]), None) for i, row in enumerate(ids)]
+        return [(row, list(logs[: len(row), i]), None, guessed[i]) for i, row in enumerate(ids)]

@@ -20,27 +20,35 @@ class Constraints:
 
     Args:
         logit_bias: dictionary, token id -> number added to its logit; -inf bans it.
+        sequence_bias: dictionary, tuple of at least 2 ids -> number added to the logit of the last where the others are
+            the tokens before it; -inf bans the sequence.
         repetition_penalty: above 1, makes tokens of prompt and text less likely: positive logits are divided by it,
             others multiplied (Keskar et al. 2019). 1 changes nothing.
         presence_penalty: subtracted once from the logits of tokens of the new text.
         no_repeat_ngram: no run of so many tokens occurs twice in prompt and text (Paulus et al. 2018).
+        ending: (n, factor, stop ids): beyond n new tokens the logits x of stop tokens grow by
+            |x| (factor ** (tokens beyond n) - 1).
         min_new_tokens: stop tokens are banned before so many.
         allowed_tokens: the ids that may come, or a function from a row's new ids (a list) to those that may come next,
             None for any. What is allowed wins over bans.
         first_token, last_token: the id that a text begins with, and the one at its greatest length.
+        not_first: ids that a text does not begin with, behind the first_token where there is one.
 
     Raises:
         ValueError: numbers out of range, or nothing allowed.
     """
 
     logit_bias: Mapping | None = None
+    sequence_bias: Mapping | None = None
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     no_repeat_ngram: int | None = None
+    ending: tuple | None = None
     min_new_tokens: int = 0
     allowed_tokens: Sequence | Callable | None = None
     first_token: int | None = None
     last_token: int | None = None
+    not_first: Sequence = ()
 
     def __post_init__(self):
         if not 0 < self.repetition_penalty < math.inf:
@@ -50,10 +58,20 @@ class Constraints:
         if self.no_repeat_ngram is not None:
             whole("no_repeat_ngram", self.no_repeat_ngram, 1)
         whole("min_new_tokens", self.min_new_tokens, 0)
-        bias = dict(self.logit_bias or {})
-        if bad := [value for value in bias.values() if math.isnan(value) or value == math.inf]:
-            raise ValueError(f"logit_bias must hold numbers below infinity, got {bad[0]}.")
-        object.__setattr__(self, "logit_bias", tuple((id, max(value, BANNED)) for id, value in bias.items()) or None)
+        for name in ("logit_bias", "sequence_bias"):
+            bias = dict(getattr(self, name) or {})
+            if bad := [value for value in bias.values() if math.isnan(value) or value == math.inf]:
+                raise ValueError(f"{name} must hold numbers below infinity, got {bad[0]}.")
+            object.__setattr__(self, name, tuple((key, max(value, BANNED)) for key, value in bias.items()) or None)
+        if short := [ids for ids, _ in self.sequence_bias or () if len(ids) < 2]:
+            raise ValueError(f"sequence_bias has {short[0]}: a single token belongs into logit_bias.")
+        if self.ending is not None:
+            start, factor, ids = self.ending
+            whole("the first number of ending", start, 0)
+            if not 0 < factor < math.inf:
+                raise ValueError(f"The factor of ending must be above 0, got {factor}.")
+            object.__setattr__(self, "ending", (start, float(factor), tuple(ids)))
+        object.__setattr__(self, "not_first", tuple(map(int, self.not_first)))
         if self.allowed_tokens is not None and not callable(self.allowed_tokens):
             object.__setattr__(self, "allowed_tokens", tuple(int(i) for i in self.allowed_tokens))
             if not self.allowed_tokens:
@@ -62,20 +80,24 @@ class Constraints:
     @property
     def reads_tokens(self):
         """Whether `constrained` needs the tokens so far."""
-        return bool(self.repetition_penalty != 1 or self.presence_penalty or self.no_repeat_ngram)
+        penalties = self.repetition_penalty != 1 or self.presence_penalty or self.no_repeat_ngram
+        return bool(penalties or self.sequence_bias or self.ending)
 
     @property
     def in_programs(self):
         """The part of it that compiled programs depend on."""
         allowed = None if callable(self.allowed_tokens) else self.allowed_tokens
-        return dataclasses.replace(self, allowed_tokens=allowed, min_new_tokens=0, first_token=None, last_token=None)
+        return dataclasses.replace(self, allowed_tokens=allowed, min_new_tokens=0, first_token=None, last_token=None,
+                                   not_first=())  # fmt: skip
 
     def check(self, vocabulary_size):
         """Raises a ValueError for ids that a model does not have."""
         allowed = () if callable(self.allowed_tokens) else self.allowed_tokens or ()
         forced = [i for i in (self.first_token, self.last_token) if i is not None]
+        runs = [i for ids, _ in self.sequence_bias or () for i in ids]
         for name, ids in (("logit_bias", dict(self.logit_bias or ())), ("allowed_tokens", allowed),
-                          ("first_token and last_token", forced)):  # fmt: skip
+                          ("first_token and last_token", forced), ("sequence_bias", runs),
+                          ("not_first", self.not_first), ("ending", (self.ending or [()])[-1])):  # fmt: skip
             for i in ids:
                 if not 0 <= i < vocabulary_size:
                     raise ValueError(f"{name} names the id {i}, the vocabulary has ids 0 to {vocabulary_size - 1}.")
@@ -104,6 +126,8 @@ class Constraints:
             slots = ops.arange(tokens.shape[1], dtype="int32")[None]
             end = tokens.shape[1] if end is None else end
             held = (slots < end) & (ops.ones_like(tokens, dtype="bool") if seen is None else seen > 0)
+            for ids, value in self.sequence_bias or ():
+                logits = ops.where(_follows(tokens, held, end, ids, size), logits + value, logits)
             if self.repetition_penalty != 1:
                 p = self.repetition_penalty
                 logits = ops.where(_occur(tokens, held, size), ops.where(logits < 0, logits * p, logits / p), logits)
@@ -112,6 +136,11 @@ class Constraints:
                 logits = ops.where(new, logits - self.presence_penalty, logits)
             if self.no_repeat_ngram:
                 logits = ops.where(_completions(tokens, held, end, self.no_repeat_ngram, size), BANNED, logits)
+            if self.ending:
+                start, factor, ids = self.ending
+                growth = ops.power(factor, ops.cast(ops.maximum(end - begin - start, 0), "float32")) - 1
+                grows = one_hot(ids, size)[None] & (logits > BANNED)
+                logits = ops.where(grows, logits + ops.abs(logits) * growth, logits)
         if self.allowed_tokens and not callable(self.allowed_tokens):
             logits = ops.where(one_hot(self.allowed_tokens, size)[None], logits, NEVER)
         return logits if mask is None else ops.where(mask, logits, NEVER)
@@ -132,7 +161,8 @@ class Constraints:
         count, ask = len(texts[0]), callable(self.allowed_tokens)
         forced = self.first_token if count == 0 else None
         forced = self.last_token if count + 1 == max_new_tokens and self.last_token is not None else forced
-        if forced is None and count >= self.min_new_tokens and not ask:
+        begins = count == (self.first_token is not None) and self.not_first
+        if forced is None and count >= self.min_new_tokens and not ask and not begins:
             return None
         found = np.ones((len(texts), vocabulary_size), bool)
         if forced is not None:
@@ -143,7 +173,7 @@ class Constraints:
                 found[row] = self._asked(text, vocabulary_size)
         if count < self.min_new_tokens and stop_ids:
             found &= ~one_hot(stop_ids, vocabulary_size)
-        return found
+        return found & ~one_hot(self.not_first, vocabulary_size) if begins else found
 
     def _asked(self, text, vocabulary_size):
         ids = self.allowed_tokens(list(text))
@@ -175,6 +205,15 @@ def _occur(tokens, held, size):
     counts = ops.segment_sum(ops.reshape(ops.cast(held, "int32"), (-1,)), ops.reshape(rows + tokens, (-1,)),
                              num_segments=tokens.shape[0] * size)  # fmt: skip
     return ops.reshape(counts, (-1, size)) > 0
+
+
+def _follows(tokens, held, end, ids, size):
+    """Bool (b, size): the last of `ids`, where the tokens (b, s) end in the others."""
+    same, count = True, len(ids) - 1
+    for k, i in enumerate(ids[:-1]):
+        at = ops.maximum(end - count + k, 0)
+        same = same & (ops.take(tokens, at, axis=1) == i) & ops.take(held, at, axis=1) & (end >= count)
+    return same[:, None] & one_hot(ids[-1:], size)[None]
 
 
 def _completions(tokens, held, end, n, size):

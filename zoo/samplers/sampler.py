@@ -16,7 +16,7 @@ from zoo.samplers.constraints import NEVER, Constraints, whole
 @dataclasses.dataclass(frozen=True)
 class Sampler(Constraints):
     """Draws from the model's distribution, changed in this order: `Constraints`, temperature, top-k, top-p, min-p,
-    typical.
+    typical, epsilon, eta.
 
     Args:
         temperature: of softmax(logits / temperature); below 1 sharpens; 0 takes the most probable token, whatever the
@@ -26,6 +26,9 @@ class Sampler(Constraints):
         min_p: only tokens at least so probable as this share of the most probable one's (Nguyen et al. 2024).
         typical_p: only the tokens whose information is nearest to the entropy, until they reach this probability
             (Meister et al. 2023).
+        epsilon_cutoff: only tokens at least so probable.
+        eta_cutoff: only tokens at least so probable as this, or where the distribution is flat as its square root times
+            exp(-entropy) (Hewitt et al. 2022).
         constraints: see `Constraints`.
 
     Raises:
@@ -41,6 +44,8 @@ class Sampler(Constraints):
     top_p: float | None = None
     min_p: float | None = None
     typical_p: float | None = None
+    epsilon_cutoff: float | None = None
+    eta_cutoff: float | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -48,7 +53,7 @@ class Sampler(Constraints):
             raise ValueError(f"temperature must be at least 0, got {self.temperature}; 0 takes the likeliest token.")
         if self.top_k is not None:
             whole("top_k", self.top_k, 1)
-        for name in ("top_p", "min_p", "typical_p"):
+        for name in ("top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise ValueError(f"{name} must be in (0, 1], got {value}.")
@@ -59,8 +64,22 @@ class Sampler(Constraints):
         if self.temperature == 0:
             return ops.cast(ops.argmax(logits, axis=-1), "int32")
         values, ids = self.candidates(logits)
-        rank = _pick(values, uniform)
+        rank = pick(ops.softmax(values, axis=-1), uniform)
         return rank if ids is None else ops.cast(ops.take_along_axis(ids, rank[:, None], axis=1)[:, 0], "int32")
+
+    def probabilities(self, logits, **past):
+        """The distribution (b, v) that `__call__` draws from."""
+        logits, size = self.constrained(logits, **past), logits.shape[-1]
+        if self.temperature == 0:
+            return ops.one_hot(ops.argmax(logits, axis=-1), size, dtype="float32")
+        values, ids = self.candidates(logits)
+        found = ops.softmax(values, axis=-1)
+        if ids is None:
+            return found
+        rows = ops.arange(ids.shape[0], dtype="int32")[:, None] * size
+        places = ops.reshape(rows + ops.cast(ids, "int32"), (-1,))
+        found = ops.segment_sum(ops.reshape(found, (-1,)), places, num_segments=ids.shape[0] * size)
+        return ops.reshape(found, (-1, size))
 
     def candidates(self, logits):
         """What is drawn from: logits (b, c) of c candidates, `NEVER` for those left out, and their ids (b, c).
@@ -79,6 +98,9 @@ class Sampler(Constraints):
             values = ops.where(values >= ops.max(values, axis=-1, keepdims=True) + math.log(self.min_p), values, NEVER)
         if self.typical_p is not None and self.typical_p < 1:
             values = ops.where(_typical(values, self.typical_p), values, NEVER)
+        for cutoff, adapts in ((self.epsilon_cutoff, False), (self.eta_cutoff, True)):
+            if cutoff is not None:
+                values = ops.where(_probable(values, cutoff, adapts), values, NEVER)
         return values, ids
 
 
@@ -112,11 +134,24 @@ def Typical(p=0.95, temperature=1.0, **constraints):
     return Sampler(typical_p=p, temperature=temperature, **constraints)
 
 
-def _typical(values, mass):
-    """Bool (b, c): the tokens nearest to the entropy that reach `mass`."""
+def _distribution(values):
+    """Logarithms of the probabilities (b, c), these, and their entropy (b, 1)."""
     logs = ops.log_softmax(values, axis=-1)
     probabilities = ops.exp(logs)
     entropy = -ops.sum(ops.where(probabilities > 0, probabilities * logs, 0.0), axis=-1, keepdims=True)
+    return logs, probabilities, entropy
+
+
+def _probable(values, cutoff, adapts):
+    """Bool (b, c): the tokens whose probability reaches the cutoff, and the likeliest."""
+    _, probabilities, entropy = _distribution(values)
+    least = ops.minimum(cutoff, math.sqrt(cutoff) * ops.exp(-entropy)) if adapts else cutoff
+    return (probabilities >= least) | (values >= ops.max(values, axis=-1, keepdims=True))
+
+
+def _typical(values, mass):
+    """Bool (b, c): the tokens nearest to the entropy that reach `mass`."""
+    logs, probabilities, entropy = _distribution(values)
     distance = ops.abs(-logs - entropy)
     nearest, order = ops.top_k(-distance, values.shape[-1])
     total = ops.cumsum(ops.take_along_axis(probabilities, order, axis=-1), axis=-1)
@@ -124,9 +159,9 @@ def _typical(values, mass):
     return distance <= -ops.take_along_axis(nearest, last, axis=-1)
 
 
-def _pick(logits, uniform):
-    """Indices (b,) at which the cumulative distribution of logits (b, c) passes uniform (b,) in [0, 1)."""
-    cumulative = ops.cumsum(ops.softmax(logits, axis=-1), axis=-1)
+def pick(weights, uniform):
+    """Indices (b,) at which the running sum of weights (b, c) passes its total times uniform (b,) in [0, 1)."""
+    cumulative = ops.cumsum(weights, axis=-1)
     total = cumulative[:, -1:]
     # A product may round up to the total: the second condition never leaves the last possible token behind.
     below = (cumulative <= uniform[:, None] * total) & (cumulative < total)

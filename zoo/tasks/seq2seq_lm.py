@@ -1,8 +1,12 @@
 """Seq2SeqLM: one text from another."""
 
+import dataclasses
+import json
+
 import keras
 import numpy as np
 
+from zoo.generation import translation
 from zoo.generation.text import Generation
 from zoo.tasks.language_model import LanguageModel
 
@@ -32,6 +36,28 @@ class Seq2SeqLM(Generation, LanguageModel):
 
     architectures = ("encoder_decoder",)
     default_name = "seq2seq_lm"
+    settings = (*Generation.settings, "task_specific_params")
+
+    def configure(self, generation_config=None, task_specific_params=None):
+        """Takes the dictionary `task_specific_params` of a config.json, beside what `Generation` takes."""
+        super().configure(generation_config)
+        self._parameters = json.dumps(task_specific_params)
+
+    @property
+    def task_specific_params(self):
+        """What config.json says about `summarize` and `translate`, or None."""
+        return json.loads(self._parameters)
+
+    @classmethod
+    def read_settings(cls, path, hf, backbone, given):
+        given = {"task_specific_params": hf.get("task_specific_params"), **given}
+        return super().read_settings(path, hf, backbone, given)
+
+    def write_settings(self):
+        return {} if self.task_specific_params is None else {"task_specific_params": self.task_specific_params}
+
+    def get_config(self):
+        return {**super().get_config(), "task_specific_params": self.task_specific_params}
 
     def call(self, inputs, training=False):
         return self.decoded(self.backbone(inputs, training=training))
@@ -43,6 +69,52 @@ class Seq2SeqLM(Generation, LanguageModel):
             if value is not None:
                 return value
         raise ValueError("The config has no decoder_start_token_id: build the backbone with one.")
+
+    def summarize(self, texts, **arguments):
+        """Summaries of texts, asked for in the words and with the numbers that config.json has for them, if any.
+
+        Args:
+            texts: a text, or a list of texts.
+            arguments: those of `generate`.
+
+        Returns:
+            What `generate` returns.
+        """
+        return self._ask(texts, translation.summarization(self.task_specific_params), arguments)
+
+    def translate(self, texts, source=None, target=None, **arguments):
+        """Translations of texts.
+
+        Args:
+            texts: a text, or a list of texts.
+            source, target: the languages, as the model's files write them: "en" and "de" for T5, "en_XX" and "de_DE"
+                for mBART; neither for a model of one pair, such as Marian.
+            arguments: those of `generate`.
+
+        Returns:
+            What `generate` returns.
+
+        Raises:
+            ValueError: languages that the model does not have, or what `generate` refuses.
+
+        Example:
+
+        ```python
+        lm = zoo.Seq2SeqLM.from_preset("t5_small")
+        lm.translate("That is good.", source="en", target="de", max_new_tokens=20)
+        ```
+        """
+        parts = translation.translation(self.tokenizer, self.task_specific_params, source, target)
+        return self._ask(texts, parts, arguments)
+
+    def _ask(self, texts, parts, arguments):
+        prefix, changes = parts
+        sampler, first = arguments.get("sampler"), changes.get("forced_bos_token_id")
+        if sampler is not None and first is not None:
+            arguments["sampler"] = dataclasses.replace(sampler, first_token=first)
+        changes |= arguments.pop("generation_config", None) or {}
+        texts = prefix + texts if isinstance(texts, str) else [prefix + text for text in texts]
+        return self.generate(texts, **arguments, generation_config=changes)
 
     def prepare(self, x, y=None):
         """Source and target texts to (x, labels, weights): the decoder reads the labels moved right by one."""
