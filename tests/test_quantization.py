@@ -97,17 +97,18 @@ def test_refusals(tmp_path):
     lm = task_of("llama")
     for arguments, message in (
         ({"mode": "float8"}, "quantize takes mode='int8' or 'int4'"),
-        ({"filters": "no_such_layer"}, "No layer to quantise"),
+        ({"mode": "int8", "filters": "no_such_layer"}, "No layer to quantise"),
+        ({"config": keras.quantizers.Int4QuantizationConfig(block_size=32)}, "quantize takes no config"),
     ):
         with pytest.raises(ValueError, match=message):
             lm.quantize(**arguments)
     with pytest.raises(ValueError, match=r"use dtype='float32', then model.quantize\('int8'\)"):
         zoo.LlamaBackbone(**TINY, dtype="int8_from_float32")
-    lm.backbone.quantize()
+    lm.backbone.quantize("int8")
     with pytest.raises(ValueError, match="integers do not train"):
         lm.fit({"token_ids": IDS}, IDS)
     with pytest.raises(ValueError, match="is quantised, which presets are not"):
         lm.save_to_preset(tmp_path / "preset")
     assert not (tmp_path / "preset").exists()
     with pytest.raises(ValueError, match="all of them are quantised already"):
-        lm.quantize()
+        lm.quantize("int8")

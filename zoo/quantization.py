@@ -19,7 +19,7 @@ class Quantizable:
 
     quantization = ()  # mode and patterns of each call of `quantize`
 
-    def quantize(self, mode="int8", config=None, filters=None, **kwargs):
+    def quantize(self, mode, config=None, filters=None):
         """Turns the matrices of dense layers and the embeddings into integers with scales, in place.
 
         They take a quarter (int8) or about an eighth (int4) of the memory of float32; an untied head, norms, biases and
@@ -28,7 +28,7 @@ class Quantizable:
 
         Args:
             mode: "int8", or "int4", which loses much more.
-            config: None: only weights are quantised, in Keras's default way.
+            config: leave it out: Keras passes its default, and weights alone are quantised all the same.
             filters: a regular expression or a list of them, looked for in the paths of layers such as
                 "decoder/block_0/mlp/up"; by default all are quantised.
 
@@ -47,8 +47,10 @@ class Quantizable:
         lm.generate({"token_ids": np.array([[3, 14]])}, max_new_tokens=4)
         ```
         """
-        if mode not in MODES or config is not None or kwargs:
-            raise ValueError(f"quantize takes mode='int8' or 'int4' and filters, got {mode!r}, {config!r}, {kwargs}.")
+        if mode not in MODES:
+            raise ValueError(f"quantize takes mode='int8' or 'int4', got {mode!r}.")
+        if config is not None and config.get_config() != type(config)().get_config():
+            raise ValueError("quantize takes no config: weights alone are quantised, each output by its largest value.")
         patterns, found = [filters] if isinstance(filters, str) else list(filters or [""]), []
 
         def wanted(layer):

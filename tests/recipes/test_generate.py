@@ -40,7 +40,7 @@ def test_prints_what_generate_returns(presets, recipe):
     [
         (("--top_p=0.9", "--temperature=0.9"), lambda: zoo.samplers.TopP(0.9, 0.9)),
         (("--top_k=5", "--min_p=0.01"), lambda: zoo.samplers.TopK(5, min_p=0.01)),
-        (("--temperature=2",), lambda: zoo.samplers.Temperature(2.0)),
+        (("--contrastive=0.9", "--top_k=3"), lambda: zoo.samplers.Contrastive(3, 0.9)),
     ],
 )
 def test_samples_by_its_seed(flags, sampler, presets, recipe):
@@ -49,6 +49,15 @@ def test_samples_by_its_seed(flags, sampler, presets, recipe):
     lm = zoo.CausalLM.from_preset(preset)
     assert done.stdout == f"{lm.generate('Return the', 12, sampler(), seed=3)}\n\n"
     assert done.stdout != f"{lm.generate('Return the', 12)}\n\n"
+
+
+def test_quantises_and_lets_a_draft_guess(presets, recipe):
+    preset = presets["CausalLM"]
+    flags = [f"--preset={preset}", f"--draft={preset}", "--quantize=int8", "--repetition_penalty=1.2"]
+    done = recipe("generate", *flags, "--prompt=Return the", "--max_new_tokens=9")
+    lm = zoo.CausalLM.from_preset(preset)
+    lm.quantize("int8")
+    assert done.stdout == f"{lm.generate('Return the', 9, zoo.samplers.Greedy(repetition_penalty=1.2))}\n\n"
 
 
 def test_reads_files_for_encoder_decoders(presets, recipe, tmp_path):
@@ -92,6 +101,7 @@ def test_asks_on_standard_input(presets, recipe):
         (["--preset=gpt2", "--file=no-such-file"], "no-such-file"),
         (["--preset=gpt2", "--prompt=a", "--output=no-such/file"], "is in no directory"),
         (["--preset=gpt2", "--temperature=-1"], "temperature"),
+        (["--preset=gpt2", "--contrastive=0.5", "--top_p=0.9"], "--contrastive draws nothing"),
         (["--preset=gpt2", "--unknown"], "unknown"),
     ],
 )
