@@ -31,7 +31,8 @@ def inputs_of(task):
 def rounded(task):
     """The same weights, each matrix rounded to 255 steps of its largest value a row of outputs, in numpy."""
     for v in task.variables:
-        if v.path.endswith(("/kernel", "/embeddings")) and not v.path.endswith(("head/kernel", "relative_bias/embeddings")):
+        kept = v.path.endswith(("head/kernel", "relative_bias/embeddings"))
+        if v.path.endswith(("/kernel", "/embeddings")) and not kept:
             axis = 0 if v.path.endswith("kernel") else 1
             x = ops.convert_to_numpy(v.value)
             scale = np.abs(x).max(axis=axis, keepdims=True) / 127
