@@ -17,12 +17,11 @@ from zoo.config import Config
 from zoo.loading import LoadableBackbone, weights
 from zoo.nn import masks
 from zoo.nn.layers import Embedding, initializer
-from zoo.quantization import Quantizable
 from zoo.transformer import Stack
 
 
 @keras.saving.register_keras_serializable("zoo")
-class Backbone(LoadableBackbone, Quantizable, keras.Model):
+class Backbone(LoadableBackbone, quantization.Quantizable, keras.Model):
     """A transformer without a head: an encoder, a decoder, or both.
 
     Called on a dictionary of integer tensors (b, t): `token_ids`; optionally `segment_ids` (0 = padding, 1, 2, … the
@@ -57,7 +56,6 @@ class Backbone(LoadableBackbone, Quantizable, keras.Model):
             config = Config.from_dict({**defaults, **fields})
         elif fields:
             config = dataclasses.replace(config, **fields)
-        quantization.refuse(self.dtype_policy)
         self.config = sharding.planned(config)
         policy, width = self.dtype_policy, config.resolved_embedding_dim
         init = initializer(config, fan_in=1)
@@ -127,8 +125,7 @@ class Backbone(LoadableBackbone, Quantizable, keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        quantized = config.pop("quantization", ())
+        quantized = (config := dict(config)).pop("quantization", ())
         own = {key: config.pop(key) for key in ("name", "dtype", "trainable") if key in config}
         if isinstance(own.get("dtype"), dict):
             own["dtype"] = keras.saving.deserialize_keras_object(own["dtype"])

@@ -7,6 +7,7 @@ layers and none of ours.
 import re
 
 import keras
+from keras import ops
 
 MODES = {
     "int8": lambda: keras.quantizers.Int8QuantizationConfig(activation_quantizer=None),  # a scale for each output
@@ -18,6 +19,14 @@ class Quantizable:
     """`quantize` for models whose `from_config` calls `requantize` with what `quantization` says."""
 
     quantization = ()  # mode and patterns of each call of `quantize`
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if (policy := self.dtype_policy).quantization_mode is not None:
+            raise ValueError(
+                f"dtype={policy.name!r} would make integers of weights that are not there yet: use "
+                f"dtype={policy.name.split('_from_')[-1]!r}, then model.quantize('int8')."
+            )
 
     def quantize(self, mode, config=None, filters=None):
         """Turns the matrices of dense layers and the embeddings into integers with scales, in place.
@@ -59,7 +68,7 @@ class Quantizable:
                 found.append(layer)
             return layer in found
 
-        super().quantize(mode, config=MODES[mode](), filters=wanted)
+        super().quantize(mode, config=MODES[mode](), filters=wanted, type_check=False)  # subclasses are meant too
         if not found:
             raise ValueError(f"No layer to quantise: {patterns} find none, or all of them are quantised already.")
         self.quantization = (*self.quantization, (mode, *patterns))
@@ -74,10 +83,8 @@ class Quantizable:
         return self
 
 
-def refuse(policy):
-    """Raises a ValueError for a dtype policy that would make new weights integers."""
-    if policy.quantization_mode is not None:
-        raise ValueError(
-            f"dtype={policy.name!r} would make integers of weights that are not there yet: use "
-            f"dtype={policy.name.split('_from_')[-1]!r}, then model.quantize('int8')."
-        )
+def table(embedding):
+    """The rows (vocabulary, width) of an embedding as numbers; a lookup knows how to read integers."""
+    if embedding.quantization_mode is None:
+        return embedding.embeddings
+    return embedding(ops.arange(embedding.input_dim))

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from zoo.nn.layers import Norm, activation, dense, initializer
+from zoo.quantization import table
 
 
 class Head(keras.layers.Layer):
@@ -38,12 +39,7 @@ class Head(keras.layers.Layer):
 
     def decoder(self):
         """Kernel (…, vocabulary_size), bias or None, and soft cap or None: how `hidden` states become logits."""
-        if self.kernel is not None:
-            kernel = ops.convert_to_tensor(self.kernel)
-        elif self.token.quantization_mode is None:
-            kernel = ops.transpose(self.token.embeddings)
-        else:  # a lookup knows how to read the integers
-            kernel = ops.transpose(self.token(ops.arange(self.token.input_dim)))
+        kernel = ops.transpose(table(self.token)) if self.kernel is None else ops.convert_to_tensor(self.kernel)
         return kernel, self.bias, self.config.logit_softcap
 
     def call(self, x):

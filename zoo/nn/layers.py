@@ -48,9 +48,6 @@ class Dense(keras.layers.Dense):
         y = backend.product(inputs, self.kernel)
         return y if self.bias is None else ops.add(y, self.bias)
 
-    def quantize(self, mode=None, type_check=True, config=None):
-        super().quantize(mode, type_check=False, config=config)  # which refuses subclasses
-
 
 def dense(config, name, inputs, units, bias, policy, fan_in=None, branches=0):
     """A built Keras `Dense` from `inputs` to `units` features with the Config's initial distribution."""
@@ -75,9 +72,6 @@ class Embedding(keras.layers.ReversibleEmbedding):
             return super().call(inputs, reverse=reverse)
         rows = ops.take(self.embeddings * 1.0, inputs, axis=0)
         return ops.cast(rows, self.compute_dtype)
-
-    def quantize(self, mode=None, type_check=True, config=None):
-        super().quantize(mode, type_check=False, config=config)
 
 
 class Norm(keras.layers.Layer):
