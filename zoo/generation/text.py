@@ -5,7 +5,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from keras import ops
 
 from zoo.checkpoint import read_json
 from zoo.generation import settings
@@ -109,7 +108,7 @@ class Generation:
         if echo and memory is None:
             yield prompt
         pieces = Pieces(self.tokenizer, rows[0] if memory is None else [], strings)
-        for tokens, _ in self._steps(rows, memory, plan, [0], self._room(rows, plan)):
+        for tokens, _ in self._steps(rows, memory, plan, [0], self._room(rows, plan), at_once=1):
             if int(tokens[0]) in plan.stop_ids:
                 break
             if piece := pieces.add(int(tokens[0])):
@@ -221,12 +220,12 @@ class Generation:
                 found[i] = result
         return found
 
-    def _steps(self, rows, memory, plan, numbers, room):
+    def _steps(self, rows, memory, plan, numbers, room, **kwargs):
         """`decode`, each row with uniform numbers of its own."""
         if room:
             uniform = [np.random.default_rng([plan.seed, int(i)]).random(room, dtype="float32") for i in numbers]
             uniform = np.stack(uniform, axis=1)
-            yield from decode(self, rows, room, plan.sampler, uniform, plan.stop_ids, memory, plan.scored)
+            yield from decode(self, rows, room, plan.sampler, uniform, plan.stop_ids, memory, plan.scored, **kwargs)
 
     def _sampled(self, rows, memory, plan, numbers, room, done):
         """(ids with the stop token, their log-probabilities or [], None) a row; `done(row, ids)` may end one."""
@@ -238,5 +237,5 @@ class Generation:
                 ended[i] = tokens[i] in plan.stop_ids or (done is not None and done(rows[i], ids[i]))
             if ended.all():
                 break
-        logs = ops.convert_to_numpy(ops.stack(logs)) if logs else np.zeros((0, len(rows)))
+        logs = np.stack(logs) if logs else np.zeros((0, len(rows)))
         return [(row, list(logs[: len(row), i]), None) for i, row in enumerate(ids)]

@@ -130,10 +130,9 @@ class Constraints:
             ValueError: the user's function allows nothing, or ids that are none.
         """
         count, ask = len(texts[0]), callable(self.allowed_tokens)
-        forced = self.first_token if count == 0 else None
-        forced = self.last_token if count + 1 == max_new_tokens and self.last_token is not None else forced
-        if forced is None and count >= self.min_new_tokens and not ask:
+        if not self.masks(count, max_new_tokens):
             return None
+        forced = self._forced(count, max_new_tokens)
         found = np.ones((len(texts), vocabulary_size), bool)
         if forced is not None:
             found[:] = one_hot([forced], vocabulary_size)
@@ -144,6 +143,16 @@ class Constraints:
         if count < self.min_new_tokens and stop_ids:
             found &= ~one_hot(stop_ids, vocabulary_size)
         return found
+
+    def masks(self, count, max_new_tokens):
+        """Whether `mask` has anything to say after `count` new tokens."""
+        forced = self._forced(count, max_new_tokens) is not None
+        return forced or count < self.min_new_tokens or callable(self.allowed_tokens)
+
+    def _forced(self, count, max_new_tokens):
+        if count + 1 == max_new_tokens and self.last_token is not None:
+            return self.last_token
+        return self.first_token if count == 0 else None
 
     def _asked(self, text, vocabulary_size):
         ids = self.allowed_tokens(list(text))
