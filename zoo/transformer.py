@@ -29,7 +29,7 @@ def _build(layers, shape):
             layer.build(shape)
 
 
-class Block(backend.Direct, keras.layers.Layer):
+class Block(keras.layers.Layer):
     """Self-attention, cross-attention where there is a memory, and feed-forward, on `branches` of the stack."""
 
     def __init__(self, config, layer, branches, causal, cross, **kwargs):
@@ -106,7 +106,7 @@ class Block(backend.Direct, keras.layers.Layer):
         return y if self.scale == 1.0 else y * ops.cast(self.scale, y.dtype)
 
 
-class Stack(backend.Direct, keras.layers.Layer):
+class Stack(keras.layers.Layer):
     """Positions, `depth` blocks and the final norm of one encoder, or one decoder (`causal`, with a memory `cross`)."""
 
     def __init__(self, config, depth, causal, cross=False, **kwargs):

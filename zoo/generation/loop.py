@@ -127,9 +127,10 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
         count, most = 1, min(at_once, AT_ONCE, max_new_tokens - done, slots - index)
         while count < most and not any(sampler.masks(done + i, max_new_tokens) for i in (0, count)):
             count += 1
-        state = tensor(found[:, i]), tensor(stopped), cache, past
-        scalars = [tensor(np.array(n, "int32")) for n in (index, count)]
-        found, logs, count, cache, past = run(state, *scalars, given(count))
+        empty = [np.zeros((len(rows), AT_ONCE), dtype) for dtype in ("int32", "float32")]
+        state = *map(tensor, (np.array(0, "int32"), *empty, found[:, i], stopped)), cache, past
+        scalars = {"index": tensor(np.array(index, "int32")), "count": tensor(np.array(count, "int32"))}
+        count, found, logs, _, _, cache, past = run(state, {**given(count), **scalars})
 
 
 def _widened(x, slots, value):
@@ -160,24 +161,19 @@ def _programs(task, sampler, scored):
         logits, cache, memory_mask = prefilled(task, ids, encoded, given["seen"], given["longest"])
         return *choose(logits, past, ids.shape[1], 0, given), cache, memory_mask
 
-    def run(state, index, count, given):
-        def more(i, found, logs, tokens, stopped, cache, past):
-            return ops.logical_and(i < count, ops.logical_not(ops.all(stopped)))
+    def more(state, given):
+        i, stopped = state[0], state[4]
+        return ops.logical_and(i < given["count"], ops.logical_not(ops.all(stopped)))
 
-        def step(i, found, logs, tokens, stopped, cache, past):
-            slot, seen, longest = index + i, given["seen"], given["longest"]
-            logits, cache = stepped(task, tokens, cache, slot, seen, given["memory_mask"], longest)
-            if sampler.reads_tokens:
-                past = ops.slice_update(past, (0, slot), tokens[:, None])
-            tokens, log = choose(logits, past, slot + 1, i, given)
-            found, logs = ops.slice_update(found, (0, i), tokens), ops.slice_update(logs, (0, i), log)
-            tokens = tokens[:, 0]
-            return i + 1, found, logs, tokens, ops.logical_or(stopped, ops.take(given["ends"], tokens)), cache, past
+    def step(state, given):
+        i, found, logs, tokens, stopped, cache, past = state
+        slot = given["index"] + i
+        logits, cache = stepped(task, tokens, cache, slot, given["seen"], given["memory_mask"], given["longest"])
+        if sampler.reads_tokens:
+            past = ops.slice_update(past, (0, slot), tokens[:, None])
+        tokens, log = choose(logits, past, slot + 1, i, given)
+        found, logs = ops.slice_update(found, (0, i), tokens), ops.slice_update(logs, (0, i), log)
+        tokens = tokens[:, 0]
+        return i + 1, found, logs, tokens, ops.logical_or(stopped, ops.take(given["ends"], tokens)), cache, past
 
-        shape = given["uniform"].shape
-        start = ops.zeros((), "int32"), ops.zeros(shape, "int32"), ops.zeros(shape, "float32"), *state
-        i, found, logs, _, _, cache, past = backend.repeat(more, step, start)
-        return found, logs, i, cache, past
-
-    variables = task.variables
-    return backend.compiled(prefill, variables), backend.compiled(run, variables, donate=(0,), small=True)
+    return backend.compiled(prefill, task.variables), backend.repeated(more, step, task.variables)

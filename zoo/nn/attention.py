@@ -101,7 +101,7 @@ def _fused(q, k, v, scale, mask, bias, causal):
     return ops.dot_product_attention(q, k, v, bias, mask, scale, causal, flash)
 
 
-class Attention(backend.Direct, keras.layers.Layer):
+class Attention(keras.layers.Layer):
     """Multi-head attention of a sequence over itself, or with `cross=True` over a memory, whose keys are not rotated.
 
     `branches` is the number of residual branches of the stack, for the initial scale of `out`.

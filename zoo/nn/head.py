@@ -3,11 +3,10 @@
 import keras
 from keras import ops
 
-from zoo import backend
 from zoo.nn.layers import Norm, activation, dense, initializer
 
 
-class Head(backend.Direct, keras.layers.Layer):
+class Head(keras.layers.Layer):
     """Logits (…, vocabulary_size) in float32 from hidden states (…, hidden_dim); a tied one decodes with `token`."""
 
     def __init__(self, config, token, **kwargs):

@@ -41,7 +41,7 @@ def initializer(config, fan_in, branches=0):
     return keras.initializers.RandomNormal(stddev=stddev, seed=random.randint(1, 2**31 - 1))
 
 
-class Dense(backend.Direct, keras.layers.Dense):
+class Dense(keras.layers.Dense):
     """Keras's, with the product of `backend.product`; LoRA and quantisation see the layer they know."""
 
     def call(self, inputs, training=None):
@@ -57,7 +57,7 @@ def dense(config, name, inputs, units, bias, policy, fan_in=None, branches=0):
     return layer
 
 
-class Embedding(backend.Direct, keras.layers.ReversibleEmbedding):
+class Embedding(keras.layers.ReversibleEmbedding):
     """Rows of a table by index, or with `reverse=True` vectors to one logit a row.
 
     TensorFlow's gradient of a gather is a list of rows that Keras optimizers do not sum, so a token that occurs twice
@@ -74,7 +74,7 @@ class Embedding(backend.Direct, keras.layers.ReversibleEmbedding):
         return ops.cast(rows, self.compute_dtype)
 
 
-class Norm(backend.Direct, keras.layers.Layer):
+class Norm(keras.layers.Layer):
     """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang & Sennrich 2019) over the last axis, computed in float32."""
 
     def __init__(self, config, **kwargs):

@@ -2,11 +2,10 @@
 
 import keras
 
-from zoo import backend
 from zoo.nn.layers import activation, dense, dropout
 
 
-class MLP(backend.Direct, keras.layers.Layer):
+class MLP(keras.layers.Layer):
     """(b, t, d) to (b, t, d): activation(x up) down, or with a gate (activation(x gate) * x up) down (Shazeer 2020).
 
     `branches` is the number of residual branches of the stack, for the initial scale of `down`.
