@@ -157,12 +157,18 @@ CASES = {
 }  # fmt: skip
 
 
-def model_of(name):
-    """A random model of a case in evaluation mode: no weight at a special value, no tie where the case has none."""
+def model_of(name, **changes):
+    """A random model of a case in evaluation mode: no weight at a special value, no tie where the case has none.
+
+    `changes` are set where the case's config has them.
+    """
     import torch
 
     torch.manual_seed(0)
     kind, config = CASES[name]()
+    for key, value in changes.items():
+        if hasattr(config, key):
+            setattr(config, key, value)
     model = kind(config).eval()
     # The config class of T5's relatives forgets that their head is untied.
     untied = config.to_dict().get("scale_decoder_outputs") is False or config.model_type in ("mt5", "umt5")

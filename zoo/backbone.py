@@ -92,10 +92,10 @@ class Backbone(LoadableBackbone, quantization.Quantizable, keras.Model):
         """Hidden states of the encoder (b, s, hidden_dim)."""
         return self._run(self.encoder, inputs, training=training)
 
-    def decode(self, token_ids, cache, index, positions=None, padding_mask=None, memory_mask=None):
+    def decode(self, token_ids, cache, index, positions=None, padding_mask=None, memory_mask=None, longest=None):
         """Hidden states (b, t, hidden_dim) of (b, t) tokens, and the new cache; see `Stack.call`."""
         return self.decoder(self._embed(token_ids), positions=positions, padding_mask=padding_mask,
-                            memory_mask=memory_mask, cache=cache, index=index)  # fmt: skip
+                            memory_mask=memory_mask, cache=cache, index=index, longest=longest)  # fmt: skip
 
     def new_cache(self, batch, slots, memory=None):
         """An empty decoding cache for `slots` tokens a row."""

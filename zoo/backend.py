@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import functools
 import mmap
+import warnings
 
 import keras
 import numpy as np
@@ -43,6 +44,84 @@ def compiled(fn, variables, donate=()):
     import torch
 
     return torch.no_grad()(fn)
+
+
+def repeated(more, step, variables):
+    """The loop `while more(state, given): state = step(state, given)` of small steps as one program, for inference.
+
+    JAX and TensorFlow compile all of it with XLA. PyTorch records the operations of one step and runs them without
+    Python between them, which takes half the time where products are small.
+
+    Args:
+        more, step: functions as in `compiled` of tuples of nested tensors; None may be among them in `given`. The state
+            keeps its structure, shapes and dtypes.
+        variables: the variables they read.
+
+    Returns:
+        A function of (state, given). The state may be overwritten; each new set of shapes compiles once.
+    """
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return _repeated_by_torch(more, step, variables)
+    if backend == "jax":
+        import jax
+
+        loop = lambda state, given: jax.lax.while_loop(lambda s: more(s, given), lambda s: step(s, given), state)  # noqa: E731
+        return compiled(loop, variables, donate=(0,))
+    import tensorflow as tf
+
+    def loop(state, given):
+        return tf.while_loop(lambda *s: more(s, given), lambda *s: step(s, given), state)
+
+    return tf.function(loop, autograph=False, jit_compile=True)
+
+
+def _repeated_by_torch(more, step, variables):
+    import torch
+
+    programs = {}
+
+    def recorded(state, given):
+        leaves = tree.flatten((state, given))
+
+        def run(values, *tensors):
+            rest = iter(tensors)
+            filled = tree.pack_sequence_as((state, given), [x if x is None else next(rest) for x in leaves])
+            with keras.StatelessScope(list(zip(variables, values))):
+                new = step(*filled)
+                return *tree.flatten(new), more(new, filled[1])
+
+        if torch.distributed.is_available() and torch.distributed.is_initialized():  # weights may be elsewhere
+            return run
+        example = [v.value.detach() for v in variables], *(x for x in leaves if x is not None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of shapes, which are constants here
+            return torch.jit.trace(run, example, check_trace=False)
+
+    @torch.no_grad()
+    def loop(state, given):
+        fixed, flat = tree.flatten(given), tree.flatten(state)
+        key = tuple(None if x is None else (x.shape, x.dtype) for x in (*flat, *fixed))
+        fixed, values = [x for x in fixed if x is not None], [v.value.detach() for v in variables]
+        going = more(state, given)
+        with torch.jit.optimized_execution(False):
+            while going:
+                if key not in programs:
+                    programs[key] = recorded(state, given)
+                *flat, going = programs[key](values, *flat, *fixed)
+        return tree.pack_sequence_as(state, flat)
+
+    return loop
+
+
+def write(x, part, index):
+    """x (b, k, s, h) with `part` (b, k, t, h) in the slots from `index` on; without a copy, `x` is given up for it."""
+    if keras.backend.backend() != "torch":
+        return ops.slice_update(x, (0, 0, index, 0), part)
+    import torch
+
+    slots = torch.arange(part.shape[2], device=x.device) + index
+    return x.index_copy_(2, slots, part)
 
 
 def product(x, kernel):

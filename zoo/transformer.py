@@ -14,7 +14,7 @@ from keras import ops
 
 from zoo import backend
 from zoo.nn import masks
-from zoo.nn.attention import Attention
+from zoo.nn.attention import Attention, heads_first
 from zoo.nn.layers import Embedding, Norm, dropout, initializer, seed_generator
 from zoo.nn.mlp import MLP
 from zoo.nn.positions import restart_positions, rotary_angles
@@ -62,7 +62,7 @@ class Block(keras.layers.Layer):
         seeds, start = self.seeds if training else None, x
         kind, relative, new = "local" if self.local else "global", context["relative"], cache
         if self.relative is not None:
-            slots = ops.shape(x)[1] if cache is None or causal else cache["self"][0].shape[1]
+            slots = ops.shape(x)[1] if cache is None or causal else cache["self"][0].shape[2]
             relative = self.relative(t=ops.shape(x)[1], s=slots, index=index)
 
         def attend(h):
@@ -146,7 +146,7 @@ class Stack(keras.layers.Layer):
         return [self.blocks[i * len(self.blocks) // self.depth] for i in range(self.depth)]
 
     def call(self, x, padding_mask=None, segment_ids=None, positions=None, token_type_ids=None, memory=None,
-             memory_mask=None, cache=None, index=None, training=False):  # fmt: skip
+             memory_mask=None, cache=None, index=None, longest=None, training=False):  # fmt: skip
         """Runs the stack.
 
         Args:
@@ -164,8 +164,9 @@ class Stack(keras.layers.Layer):
         """
         config, t, new = self.config, ops.shape(x)[1], []
         seeds = self.seeds if training else None
-        stepping, room = cache is not None and not isinstance(index, int), cache and cache[0]["self"][0].shape[1]
+        stepping, room = cache is not None and not isinstance(index, int), cache and cache[0]["self"][0].shape[2]
         start, slots = (index, room) if stepping else (0, t)
+        room = room if longest is None else ops.cast(longest, "float32")[:, None, None, None]
         if positions is None:
             counted = (ops.arange(t, dtype="int32") + start)[None]
             positions = counted if segment_ids is None else restart_positions(segment_ids)
@@ -213,7 +214,7 @@ class Stack(keras.layers.Layer):
         return {"global": mask, "local": local, "segments": padding_mask if segment_ids is None else segment_ids}
 
     def _rotations(self, positions, room):
-        """Angles of all blocks, windowed or not; `room` is the length of the cache, where there is one."""
+        """Angles of all blocks, windowed or not; `room` is how long texts can become, where there is a cache."""
         config, width, angles, local = self.config, self.config.rotary_width, None, None
         if config.rotary_theta:
             angles = local = rotary_angles(positions, width, config.rotary_theta, config.rotary_scaling, room)
@@ -222,11 +223,11 @@ class Stack(keras.layers.Layer):
         return {"rotary_global": angles, "rotary_local": local}
 
     def new_cache(self, batch, slots, memory=None):
-        """An empty cache: a layer's keys and values (batch, slots, k, h), and those of a memory, computed here once."""
+        """An empty cache: a layer's keys and values (batch, k, slots, h), and those of a memory, computed here once."""
         config = self.config
-        shape = (batch, slots, config.resolved_key_value_heads, config.resolved_head_dim)
+        shape = (batch, config.resolved_key_value_heads, slots, config.resolved_head_dim)
         cache = [{"self": tuple(ops.zeros(shape, self.compute_dtype) for _ in "kv")} for _ in range(self.depth)]
         if self.is_cross:
             for layer, block in zip(cache, self._sequence()):
-                layer["cross"] = block.cross.keys_values(memory)
+                layer["cross"] = tuple(map(heads_first, block.cross.keys_values(memory)))
         return cache

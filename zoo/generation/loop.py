@@ -1,7 +1,8 @@
 """The decode loop: prefill the prompts, then one token a row at a time, each row from its own position.
 
 Prompts of different length share slots by padding on the left, so every row writes the same slot of the cache at each
-step, in place. Lengths are rounded up to buckets, so a new prompt length rarely compiles again. It knows tokens, not
+step, in place. A cache is as long as what has been written, rounded up, and grows with it. Lengths are rounded up to
+buckets, so a new length rarely compiles again; a few steps run in one program, without the host. It knows tokens, not
 text.
 """
 
@@ -11,11 +12,20 @@ from keras import ops
 from zoo import backend, sharding
 
 BUCKET, PROGRAMS = 32, 16
+AT_ONCE = 8  # steps of one program, unless each token is waited for
 
 
 def bucketed(n):
     """`n` rounded up to the bucket that shares its compiled program."""
     return -(-n // BUCKET) * BUCKET
+
+
+def roomy(n):
+    """The length of a cache for n tokens: 64, 128, 192, 256, and then two sizes up to each double."""
+    size = 64
+    while size < n:
+        size += 64 if size < 256 else 2 ** (size.bit_length() - 2)
+    return size
 
 
 def slotted(rows, max_new_tokens):
@@ -29,7 +39,7 @@ def slotted(rows, max_new_tokens):
     return ids, seen, length
 
 
-def prompted(task, ids, encoded, seen):
+def prompted(task, ids, encoded, seen, longest=None):
     """Hidden states (b, length, d) of prompts (b, length), the filled cache, and the mask of the memory."""
     backbone, (batch, length) = task.backbone, ids.shape
     memory = memory_mask = None
@@ -38,28 +48,28 @@ def prompted(task, ids, encoded, seen):
     seen_now = seen[:, :length]
     cache = backbone.new_cache(batch, seen.shape[1], memory)
     positions = ops.maximum(ops.cumsum(seen_now, axis=1) - 1, 0)
-    return *backbone.decode(ids, cache, 0, positions, seen_now, memory_mask), memory_mask
+    return *backbone.decode(ids, cache, 0, positions, seen_now, memory_mask, longest), memory_mask
 
 
-def prefilled(task, ids, encoded, seen):
+def prefilled(task, ids, encoded, seen, longest=None):
     """Logits (b, v) after prompts (b, length), the filled cache, and the mask of the memory."""
-    x, cache, memory_mask = prompted(task, ids, encoded, seen)
+    x, cache, memory_mask = prompted(task, ids, encoded, seen, longest)
     return task.head(x[:, -1]), cache, memory_mask
 
 
-def advanced(task, tokens, cache, index, seen, memory_mask):
+def advanced(task, tokens, cache, index, seen, memory_mask, longest=None):
     """Hidden states (b, t, d) of tokens (b, t) in the slots from `index` on, and the cache with them."""
     slots = ops.arange(seen.shape[1], dtype="int32")
     positions = ops.sum(ops.where(slots[None] < index, seen, 0), axis=1, keepdims=True)
     positions = positions + ops.arange(tokens.shape[1], dtype="int32")
     if (limit := task.config.position_limit) is not None:  # guesses may run past the end, where none is taken
         positions = ops.minimum(positions, limit - 1)
-    return task.backbone.decode(tokens, cache, index, positions, seen, memory_mask)
+    return task.backbone.decode(tokens, cache, index, positions, seen, memory_mask, longest)
 
 
-def stepped(task, tokens, cache, index, seen, memory_mask):
+def stepped(task, tokens, cache, index, seen, memory_mask, longest=None):
     """Logits (b, v) after tokens (b,) in slot `index`, and the cache with them."""
-    x, cache = advanced(task, tokens[:, None], cache, index, seen, memory_mask)
+    x, cache = advanced(task, tokens[:, None], cache, index, seen, memory_mask, longest)
     return task.head(x[:, -1]), cache
 
 
@@ -73,8 +83,8 @@ def kept(task, key, make):
     return programs[key]
 
 
-def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs=None, scored=False):
-    """Yields next token ids (b,) as numpy, and their log-probabilities (b,) or None, until every row has stopped.
+def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs=None, scored=False, at_once=AT_ONCE):
+    """Yields next token ids (b,) and their log-probabilities (b,), as numpy, until every row has stopped.
 
     Args:
         task: a model with `backbone` and `head`.
@@ -84,52 +94,94 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
         uniform: float32 (max_new_tokens, b) in [0, 1).
         stop_ids: token ids that end a row; what follows in it means nothing.
         memory_inputs: encoder inputs for an encoder-decoder.
-        scored: whether log-probabilities are wanted, a pass over the vocabulary for each token.
+        scored: whether log-probabilities are wanted, a pass over the vocabulary for each token; else they are 0.
+        at_once: so many tokens, up to `AT_ONCE`, are made before the first of them is yielded.
     """
-    sampler.check(task.config.vocabulary_size)
-    ids, seen, length = slotted(rows, max_new_tokens)
-    prefill, step = kept(task, (sampler.in_programs, scored), lambda: _programs(task, sampler.in_programs, scored))
-    tensor, texts, stopped = sharding.placed, [[] for _ in rows], np.zeros(len(rows), bool)
-    encoded = {k: tensor(v) for k, v in (memory_inputs or {}).items()}
+    vocabulary, tensor, done = task.config.vocabulary_size, sharding.placed, 0
+    sampler.check(vocabulary)
+    ids, seen, length = slotted(rows, 0)
+    slots, texts, stopped = roomy(length + 1), [[] for _ in rows], np.zeros(len(rows), bool)
+    prefill, run = kept(task, (sampler.in_programs, scored), lambda: _programs(task, sampler.in_programs, scored))
+    ends = ops.convert_to_tensor(np.isin(np.arange(vocabulary), stop_ids))
+    fixed = {"longest": tensor(np.array([len(row) + max_new_tokens for row in rows], "int32")), "ends": ends,
+             "begin": tensor(np.array(length, "int32"))}  # fmt: skip
 
-    def mask():
-        found = sampler.mask(texts, task.config.vocabulary_size, stop_ids, max_new_tokens, stopped)
-        return None if found is None else tensor(found)
+    def given(count):
+        """What `count` tokens depend on besides cache and tokens; they are made with one mask, or none."""
+        mask = sampler.mask(texts, vocabulary, stop_ids, max_new_tokens, stopped)
+        numbers = np.zeros((len(rows), AT_ONCE), "float32")
+        numbers[:, :count] = uniform[done : done + count].T
+        return {**fixed, "uniform": tensor(numbers), "mask": None if mask is None else tensor(mask),
+                "seen": tensor(_widened(seen, slots, 1))}  # fmt: skip
 
-    past = (tensor(ids), tensor(np.int32(length))) if sampler.reads_tokens else None
-    prompt, seen = tensor(ids[:, :length]), tensor(seen)
-    tokens, logs, cache, memory_mask = prefill(prompt, encoded, seen, tensor(uniform[0]), past, mask())
-    for i in range(max_new_tokens):
-        current = np.asarray(ops.convert_to_numpy(tokens))
-        yield current, logs
-        stopped |= np.isin(current, stop_ids)
-        if stopped.all() or i + 1 == max_new_tokens:
-            return
-        for text, token in zip(texts, current):
-            text.append(int(token))
-        index = tensor(np.array(length + i, "int32"))
-        tokens, logs, cache, past = step(tokens, cache, index, seen, memory_mask, tensor(uniform[i + 1]), past, mask())
+    encoded = {name: tensor(x) for name, x in (memory_inputs or {}).items()}
+    past = tensor(_widened(ids, slots, 0)) if sampler.reads_tokens else ()
+    found, logs, cache, memory_mask = prefill(tensor(ids), encoded, past, given(1))
+    fixed["memory_mask"], count = memory_mask, 1
+    while True:
+        found, logs = np.asarray(ops.convert_to_numpy(found)), np.asarray(ops.convert_to_numpy(logs))
+        for i in range(int(count)):
+            yield found[:, i], logs[:, i]
+            stopped, done = stopped | np.isin(found[:, i], stop_ids), done + 1
+            if stopped.all() or done == max_new_tokens:
+                return
+            for text, token in zip(texts, found[:, i]):
+                text.append(int(token))
+        index = length + done - 1  # where the last token goes
+        if index == slots:
+            slots = roomy(slots + 1)
+            cache = _grown(cache, slots)
+            past = ops.pad(past, ((0, 0), (0, slots - index))) if sampler.reads_tokens else ()
+        count, most = 1, min(at_once, AT_ONCE, max_new_tokens - done, slots - index)
+        while count < most and not any(sampler.masks(done + i, max_new_tokens) for i in (0, count)):
+            count += 1
+        empty = [np.zeros((len(rows), AT_ONCE), dtype) for dtype in ("int32", "float32")]
+        state = *map(tensor, (np.array(0, "int32"), *empty, found[:, i], stopped)), cache, past
+        scalars = {"index": tensor(np.array(index, "int32")), "count": tensor(np.array(count, "int32"))}
+        count, found, logs, _, _, cache, past = run(state, {**given(count), **scalars})
+
+
+def _widened(x, slots, value):
+    """A numpy array (b, s) with more columns of a value."""
+    return np.pad(x, ((0, 0), (0, slots - x.shape[1])), constant_values=value)
+
+
+def _grown(cache, slots):
+    """A cache with empty slots behind its own."""
+    more = ((0, 0), (0, 0), (0, slots - cache[0]["self"][0].shape[2]), (0, 0))
+    return [{**layer, "self": tuple(ops.pad(x, more) for x in layer["self"])} for layer in cache]
 
 
 def _programs(task, sampler, scored):
-    """The compiled prefill and step of a task with a sampler."""
+    """The compiled prefill, and the compiled loop of a few steps, of a task with a sampler."""
 
-    def choose(logits, uniform, past, seen, end, mask):
-        given = {} if past is None else {"tokens": past[0], "seen": seen, "begin": past[1], "end": end}
-        tokens = sampler(logits, uniform, mask=mask, **given)
-        if not scored:
-            return tokens, None
-        logs = ops.take_along_axis(ops.log_softmax(logits, axis=-1), tokens[:, None], axis=1)[:, 0]
+    def choose(logits, past, end, column, given):
+        """Tokens (b, 1) and their log-probabilities."""
+        read = {"tokens": past, "seen": given["seen"], "begin": given["begin"], "end": end}
+        uniform = ops.take(given["uniform"], column, axis=1)
+        tokens = sampler(logits, uniform, mask=given["mask"], **(read if sampler.reads_tokens else {}))[:, None]
+        logs = ops.zeros_like(uniform)[:, None]
+        if scored:
+            logs = ops.take_along_axis(ops.log_softmax(logits, axis=-1), tokens, axis=1)
         return tokens, logs
 
-    def prefill(ids, encoded, seen, uniform, past, mask):
-        logits, cache, memory_mask = prefilled(task, ids, encoded, seen)
-        return *choose(logits, uniform, past, seen, ids.shape[1], mask), cache, memory_mask
+    def prefill(ids, encoded, past, given):
+        logits, cache, memory_mask = prefilled(task, ids, encoded, given["seen"], given["longest"])
+        return *choose(logits, past, ids.shape[1], 0, given), cache, memory_mask
 
-    def step(tokens, cache, index, seen, memory_mask, uniform, past, mask):
-        logits, cache = stepped(task, tokens, cache, index, seen, memory_mask)
-        if past is not None:
-            past = ops.slice_update(past[0], (0, index), tokens[:, None]), past[1]
-        return *choose(logits, uniform, past, seen, index + 1, mask), cache, past
+    def more(state, given):
+        i, stopped = state[0], state[4]
+        return ops.logical_and(i < given["count"], ops.logical_not(ops.all(stopped)))
 
-    return backend.compiled(prefill, task.variables), backend.compiled(step, task.variables, donate=(1,))
+    def step(state, given):
+        i, found, logs, tokens, stopped, cache, past = state
+        slot = given["index"] + i
+        logits, cache = stepped(task, tokens, cache, slot, given["seen"], given["memory_mask"], given["longest"])
+        if sampler.reads_tokens:
+            past = ops.slice_update(past, (0, slot), tokens[:, None])
+        tokens, log = choose(logits, past, slot + 1, i, given)
+        found, logs = ops.slice_update(found, (0, i), tokens), ops.slice_update(logs, (0, i), log)
+        tokens = tokens[:, 0]
+        return i + 1, found, logs, tokens, ops.logical_or(stopped, ops.take(given["ends"], tokens)), cache, past
+
+    return backend.compiled(prefill, task.variables), backend.repeated(more, step, task.variables)

@@ -47,7 +47,7 @@ def check(task, draft, sampler, count):
 
 
 def decode(task, draft, count, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs=None, scored=False):
-    """Yields next token ids (b,), their log-probabilities (b,) or None, and whether each was guessed (b,).
+    """Yields next token ids (b,), their log-probabilities (b,), or 0, and whether each was guessed (b,), as numpy.
 
     Args:
         task, rows, max_new_tokens, sampler, stop_ids, memory_inputs, scored: as for `loop.decode`.
@@ -72,20 +72,22 @@ def decode(task, draft, count, rows, max_new_tokens, sampler, uniform, stop_ids,
 
     past = (tensor(ids), tensor(np.int32(length))) if sampler.reads_tokens else None
     prompt, seen, stopped, done = tensor(ids[:, :length]), tensor(seen), np.zeros(len(rows), bool), 0
-    tokens, logs, caches, memory_masks = start(prompt, encoded, seen, tensor(uniform[0]), past, mask(0))
-    tokens, good = np.asarray(ops.convert_to_numpy(tokens))[:, None], np.zeros((len(rows), 1), bool)
+    longest = tensor(np.array([len(row) + max_new_tokens for row in rows], "int32"))
+    first = tensor(uniform[0]), past, mask(0)
+    tokens, good, logs, caches, memory_masks = start(prompt, encoded, seen, longest, *first)
+    fixed = seen, longest, memory_masks
     while True:
+        tokens, good, logs = (np.asarray(ops.convert_to_numpy(x)) for x in (tokens, good, logs))
         ahead = np.where(stopped, count, np.cumprod(good, axis=1).sum(axis=1)).min()
         for j in range(min(ahead + 1, tokens.shape[1])):
-            yield tokens[:, j], None if logs is None else logs[:, j], good[:, j]
+            yield tokens[:, j], logs[:, j], good[:, j]
             stopped |= np.isin(tokens[:, j], stop_ids)
             done += 1
             if stopped.all() or done == max_new_tokens:
                 return
         index, numbers = tensor(np.array(length + done - 1, "int32")), tensor(uniform[done : done + count])
-        tokens, good, logs, caches, past = turn(tensor(tokens[:, j]), caches, index, seen, memory_masks, numbers, past,
-                                                mask(done))  # fmt: skip
-        tokens, good = (np.asarray(ops.convert_to_numpy(x)) for x in (tokens, good))
+        last = tensor(tokens[:, j])
+        tokens, good, logs, caches, past = turn(last, caches, index, fixed, numbers, past, mask(done))
 
 
 def _programs(tasks, sampler, scored, count):
@@ -98,30 +100,32 @@ def _programs(tasks, sampler, scored, count):
 
     def scores(logits, tokens):
         if not scored:
-            return None
+            return ops.zeros_like(logits[..., 0])
         return ops.take_along_axis(ops.log_softmax(logits, axis=-1), tokens[..., None], axis=-1)[..., 0]
 
-    def start(ids, encoded, seen, uniform, past, masks):
-        found = [prefilled(task, ids, encoded, seen) for task in tasks]
+    def start(ids, encoded, seen, longest, uniform, past, masks):
+        found = [prefilled(task, ids, encoded, seen, longest) for task in tasks]
         logits = found[0][0]
         p = probabilities(logits, past, seen, ids.shape[1], None if masks is None else masks[0])
-        tokens = pick(p, uniform[:, 0])
-        logs = scores(logits[:, None], tokens[:, None])
-        return tokens, logs, [cache for _, cache, _ in found], [mask for *_, mask in found]
+        tokens = pick(p, uniform[:, 0])[:, None]
+        logs = scores(logits[:, None], tokens)
+        _, caches, memory_masks = map(list, zip(*found))
+        return tokens, ops.zeros_like(tokens, dtype="bool"), logs, caches, memory_masks
 
-    def turn(tokens, caches, index, seen, memory_masks, uniform, past, masks):
+    def turn(tokens, caches, index, fixed, uniform, past, masks):
+        seen, longest, memory_masks = fixed
         read, guesses, drafted, (ours, theirs) = [], [], [], caches
         for j in range(count):
             read.append(tokens)
             if past is not None:
                 past = ops.slice_update(past[0], (0, index + j), tokens[:, None]), past[1]
-            x, theirs = advanced(draft, tokens[:, None], theirs, index + j, seen, memory_masks[1])
+            x, theirs = advanced(draft, tokens[:, None], theirs, index + j, seen, memory_masks[1], longest)
             mask = None if masks is None else masks[j]
             drafted.append(probabilities(draft.head(x[:, -1]), past, seen, index + j + 1, mask))
             tokens = pick(drafted[-1], uniform[j, :, 0])
             guesses.append(tokens)
-        x, ours = advanced(model, ops.stack(read, axis=1), ours, index, seen, memory_masks[0])
-        logits, kept, good = model.head(x), [], []
+        x, ours = advanced(model, ops.stack(read, axis=1), ours, index, seen, memory_masks[0], longest)
+        logits, chosen, good = model.head(x), [], []
         for j, (guess, q) in enumerate(zip(guesses, drafted)):
             mask = None if masks is None else masks[j]
             p = probabilities(logits[:, j], past, seen, index + j + 1, mask)
@@ -130,9 +134,9 @@ def _programs(tasks, sampler, scored, count):
                         < ops.take_along_axis(p, at, axis=1)[:, 0])  # fmt: skip
             rest = ops.maximum(p - q, 0.0)
             rest = ops.where(ops.sum(rest, axis=-1, keepdims=True) > 0, rest, p)  # rounding may leave nothing
-            kept.append(ops.where(good[-1], guess, pick(rest, uniform[j, :, 2])))
-        kept = ops.stack(kept, axis=1)
-        return kept, ops.stack(good, axis=1), scores(logits, kept), [ours, theirs], past
+            chosen.append(ops.where(good[-1], guess, pick(rest, uniform[j, :, 2])))
+        chosen = ops.stack(chosen, axis=1)
+        return chosen, ops.stack(good, axis=1), scores(logits, chosen), [ours, theirs], past
 
     variables = [v for task in tasks for v in task.variables]
     return backend.compiled(start, variables), backend.compiled(turn, variables, donate=(1,))

@@ -5,7 +5,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from keras import ops
 
 from zoo.checkpoint import read_json
 from zoo.generation import contrastive, settings, speculative
@@ -117,7 +116,7 @@ class Generation:
         if echo and memory is None:
             yield prompt
         pieces = Pieces(self.tokenizer, rows[0] if memory is None else [], strings)
-        for tokens, *_ in self._steps(rows, memory, plan, [0], self._room(rows, plan)):
+        for tokens, *_ in self._steps(rows, memory, plan, [0], self._room(rows, plan), at_once=1):
             if int(tokens[0]) in plan.stop_ids:
                 break
             if piece := pieces.add(int(tokens[0])):
@@ -240,7 +239,7 @@ class Generation:
                 found[i] = result
         return found
 
-    def _steps(self, rows, memory, plan, numbers, room):
+    def _steps(self, rows, memory, plan, numbers, room, **kwargs):
         """What the sampler's way of decoding yields, each row with uniform numbers of its own."""
         if not room:
             return
@@ -251,7 +250,7 @@ class Generation:
         uniform = [np.random.default_rng([plan.seed, int(i)]).random(shape, dtype="float32") for i in numbers]
         given = rows, room, plan.sampler, np.stack(uniform, axis=1), plan.stop_ids, memory, plan.scored
         if plan.draft is None:
-            yield from decode(self, *given)
+            yield from decode(self, *given, **kwargs)
         else:
             yield from speculative.decode(self, plan.draft, plan.draft_tokens, *given)
 
@@ -266,5 +265,5 @@ class Generation:
                 ended[i] = tokens[i] in plan.stop_ids or (done is not None and done(rows[i], ids[i]))
             if ended.all():
                 break
-        logs = ops.convert_to_numpy(ops.stack(logs)) if logs else np.zeros((0, len(rows)))
+        logs = np.stack(logs) if logs else np.zeros((0, len(rows)))
         return [(row, list(logs[: len(row), i]), None, guessed[i]) for i, row in enumerate(ids)]

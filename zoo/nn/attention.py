@@ -1,8 +1,8 @@
 """Attention: many heads over one memory, with whatever mask, bias and cache it is given.
 
-`attend` chooses between a backend's fused operation and plain einsums; `Attention` owns the four projections. Neither
-knows how masks and biases come about. Letters: b batch, t time, s memory, n heads, k key/value heads, g = n // k,
-h head width, d hidden width.
+`attend` chooses between a backend's fused operation and plain einsums, `attend_cached` reads a cache where it lies;
+`Attention` owns the four projections. None knows how masks and biases come about. Letters: b batch, t time, s memory,
+n heads, k key/value heads, g = n // k, h head width, d hidden width.
 """
 
 from functools import partial
@@ -40,20 +40,46 @@ def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, dro
     _, t, n, h = ops.shape(q)
     s, heads = ops.shape(k)[1], k.shape[2]
     q = ops.reshape(q * ops.cast(scale, q.dtype), (-1, t, heads, n // heads, h))
-    scores = ops.cast(ops.einsum("btkgh,bskh->bkgts", q, k), "float32")
-    if softcap is not None:
-        scores = ops.tanh(scores / softcap) * softcap
-    if bias is not None:
-        bias = ops.reshape(bias, (ops.shape(bias)[0], heads, n // heads, *ops.shape(bias)[2:]))
-        scores = scores + ops.cast(bias, "float32")
-    seen = _join(mask, causal, t, s)
-    if seen is not None:
-        scores = ops.where(seen[:, :, None], scores, MASKED)
-    weights = ops.cast(ops.softmax(scores, axis=-1), v.dtype)
+    scores = ops.einsum("btkgh,bskh->bkgts", q, k)
+    weights = ops.cast(_weights(scores, _join(mask, causal, t, s), bias, softcap), v.dtype)
     if drop is not None:
         weights = drop(weights)
     y = ops.einsum("bkgts,bskh->btkgh", weights, v)
     return ops.reshape(y, (-1, t, n, h))
+
+
+def attend_cached(q, k, v, scale, mask=None, bias=None, softcap=None):
+    """`attend` over keys and values (b, k, s, h), a head's side by side: the few rows of a step are read at full speed.
+
+    The queries of the heads that share keys are rows of one product, so nothing is repeated.
+    """
+    _, t, n, h = ops.shape(q)
+    heads, groups = k.shape[1], n // k.shape[1]
+    q = ops.reshape(q * ops.cast(scale, q.dtype), (-1, t, heads, groups, h))
+    q = ops.reshape(ops.transpose(q, (0, 2, 3, 1, 4)), (-1, heads, groups * t, h))
+    scores = ops.reshape(ops.matmul(q, ops.swapaxes(k, -1, -2)), (-1, heads, groups, t, ops.shape(k)[2]))
+    weights = ops.cast(_weights(scores, mask, bias, softcap), v.dtype)
+    y = ops.matmul(ops.reshape(weights, (-1, heads, groups * t, ops.shape(k)[2])), v)
+    y = ops.transpose(ops.reshape(y, (-1, heads, groups, t, h)), (0, 3, 1, 2, 4))
+    return ops.reshape(y, (-1, t, n, h))
+
+
+def _weights(scores, seen, bias, softcap):
+    """Softmax in float32 of scores (b, k, g, t, s); `seen` is broadcastable to (b, 1, t, s), `bias` to (b, n, t, s)."""
+    scores = ops.cast(scores, "float32")
+    if softcap is not None:
+        scores = ops.tanh(scores / softcap) * softcap
+    if bias is not None:
+        bias = ops.reshape(bias, (ops.shape(bias)[0], *scores.shape[1:3], *ops.shape(bias)[2:]))
+        scores = scores + ops.cast(bias, "float32")
+    if seen is not None:
+        scores = ops.where(seen[:, :, None], scores, MASKED)
+    return ops.softmax(scores, axis=-1)
+
+
+def heads_first(x):
+    """(b, s, k, h) as (b, k, s, h), the layout of caches."""
+    return ops.swapaxes(x, 1, 2)
 
 
 def _join(mask, causal, t, s):
@@ -113,11 +139,11 @@ class Attention(keras.layers.Layer):
 
     def call(self, x, memory=None, seen=None, bias=None, distances=None, rotary=None, cache=None, causal=False,
              index=None, seeds=None):  # fmt: skip
-        """Attends (b, t, d) over itself, over `memory` (b, s, d), or over a `cache` of keys, values (b, slots, k, h).
+        """Attends (b, t, d) over itself, over `memory` (b, s, d), or over a `cache` of keys, values (b, k, slots, h).
 
         `seen` is the mask of `attend` (Keras takes an argument called mask for its own). A self-attention cache is
-        written from slot `index` on and returned beside the output; a cross-attention's holds for good. `distances`
-        (2 t, d) are DeBERTa's. `seeds` turn dropout on.
+        written from slot `index` on, in its place where the backend can, and returned beside the output; a
+        cross-attention's holds for good. `distances` (2 t, d) are DeBERTa's. `seeds` turn dropout on.
         """
         q = self._heads(self.query(x), self.query_norm)
         if rotary is not None:
@@ -127,7 +153,7 @@ class Attention(keras.layers.Layer):
         else:
             k, v = self.keys_values(x, rotary)
             if cache is not None:
-                cache = tuple(ops.slice_update(old, (0, index, 0, 0), ops.cast(new, old.dtype))
+                cache = tuple(backend.write(old, ops.cast(heads_first(new), old.dtype), index)
                               for old, new in zip(cache, (k, v)))  # fmt: skip
                 if not causal:  # a causal pass from slot 0 sees just what it has computed
                     k, v = cache
@@ -135,6 +161,9 @@ class Attention(keras.layers.Layer):
             distance_q, distance_k = self._heads(self.query(distances)), self._heads(self.key(distances))
             bias = disentangled_bias(q, k, distance_q, distance_k) * ops.cast(self.scale, q.dtype)
         drop = partial(dropout, rate=self.rate, seeds=seeds) if seeds is not None and self.rate else None
-        y = attend(q, k, v, self.scale, seen, bias, causal, self.softcap, drop)
+        if cache is None or causal:
+            y = attend(q, k, v, self.scale, seen, bias, causal, self.softcap, drop)
+        else:
+            y = attend_cached(q, k, v, self.scale, seen, bias, self.softcap)
         y = self.out(ops.reshape(y, (-1, ops.shape(x)[1], self.heads * self.width)))
         return y if cache is None or self.cross else (y, cache)

@@ -159,11 +159,9 @@ class Constraints:
             ValueError: the user's function allows nothing, or ids that are none.
         """
         count, ask = len(texts[0]), callable(self.allowed_tokens)
-        forced = self.first_token if count == 0 else None
-        forced = self.last_token if count + 1 == max_new_tokens and self.last_token is not None else forced
-        begins = count == (self.first_token is not None) and self.not_first
-        if forced is None and count >= self.min_new_tokens and not ask and not begins:
+        if not self.masks(count, max_new_tokens):
             return None
+        forced = self._forced(count, max_new_tokens)
         found = np.ones((len(texts), vocabulary_size), bool)
         if forced is not None:
             found[:] = one_hot([forced], vocabulary_size)
@@ -173,7 +171,20 @@ class Constraints:
                 found[row] = self._asked(text, vocabulary_size)
         if count < self.min_new_tokens and stop_ids:
             found &= ~one_hot(stop_ids, vocabulary_size)
-        return found & ~one_hot(self.not_first, vocabulary_size) if begins else found
+        return found & ~one_hot(self.not_first, vocabulary_size) if self._begins(count) else found
+
+    def masks(self, count, max_new_tokens):
+        """Whether `mask` has anything to say after `count` new tokens."""
+        forced = self._forced(count, max_new_tokens) is not None
+        return forced or count < self.min_new_tokens or callable(self.allowed_tokens) or self._begins(count)
+
+    def _begins(self, count):
+        return bool(self.not_first) and count == (self.first_token is not None)
+
+    def _forced(self, count, max_new_tokens):
+        if count + 1 == max_new_tokens and self.last_token is not None:
+            return self.last_token
+        return self.first_token if count == 0 else None
 
     def _asked(self, text, vocabulary_size):
         ids = self.allowed_tokens(list(text))
