@@ -139,4 +139,4 @@ def test_every_config_switch_is_read_in_one_module():
 def test_the_model_path_stays_small():
     parts = [ROOT / "zoo" / "config.py", ROOT / "zoo" / "transformer.py", ROOT / "zoo" / "backbone.py",
              *(ROOT / "zoo" / "nn").glob("*.py")]  # fmt: skip
-    assert sum(len(p.read_text(encoding="utf-8").splitlines()) for p in parts) < 1000
+    assert sum(len(p.read_text(encoding="utf-8").splitlines()) for p in parts) < 1100
