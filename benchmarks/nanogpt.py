@@ -6,11 +6,12 @@ from torch.nn import functional
 
 
 class Layer(nn.Module):
-    def __init__(self, heads, width):
+    def __init__(self, heads, width, bias):
         super().__init__()
-        self.heads, self.norm_1, self.norm_2 = heads, nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.heads = heads
+        self.norm_1, self.norm_2 = nn.LayerNorm(width, bias=bias), nn.LayerNorm(width, bias=bias)
+        self.qkv, self.out = nn.Linear(width, 3 * width, bias), nn.Linear(width, width, bias)
+        self.up, self.down = nn.Linear(width, 4 * width, bias), nn.Linear(4 * width, width, bias)
 
     def forward(self, x):  # (b, t, d)
         b, t, d = x.shape
@@ -23,15 +24,16 @@ class Layer(nn.Module):
 class GPT(nn.Module):
     """A decoder with tied embeddings; called on (b, t) tokens and labels, -100 where there is none: the mean loss."""
 
-    def __init__(self, vocabulary, layers, heads, width, length):
+    def __init__(self, vocabulary, layers, heads, width, length, bias=True):
         super().__init__()
         self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
-        self.layers = nn.ModuleList(Layer(heads, width) for _ in range(layers))
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
+        self.layers = nn.ModuleList(Layer(heads, width, bias) for _ in range(layers))
+        self.norm, self.head = nn.LayerNorm(width, bias=bias), nn.Linear(width, vocabulary, bias=False)
         self.head.weight = self.token.weight
-        for parameter in self.parameters():
+        for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=0.02)
+                last = name.endswith(("out.weight", "down.weight"))  # of a residual branch
+                nn.init.normal_(parameter, std=0.02 / (2 * layers) ** 0.5 if last else 0.02)
 
     def forward(self, ids, labels):
         x = self.token(ids) + self.position(torch.arange(ids.shape[1]))

@@ -2,6 +2,8 @@
 
 python benchmarks/train_step.py                                      all workloads, all that is installed
 python benchmarks/train_step.py --workloads=causal_lm --contestants=zoo:jax,keras_hub:jax --rounds=5
+python benchmarks/train_step.py --contestants=zoo:jax,zoo:jax-bare   what fit adds to the compiled step
+python benchmarks/train_step.py --contestants=zoo:torch,zoo:torch-compile   what jit_compile=True gives
 
 Workloads: causal language modelling (GPT-2), masked language modelling (BERT, 15 % of the tokens), span corruption
 (T5, inputs of --length, targets of a quarter) and `packed`: documents of mixed length, which zoo packs into rows and
@@ -59,7 +61,7 @@ def make():
     """A function that does one step of the worker's library, and the tokens that are in it."""
     library, kind = FLAGS.worker.split(":")
     if library in ("zoo", "keras_hub"):
-        os.environ["KERAS_BACKEND"] = kind
+        os.environ["KERAS_BACKEND"] = kind.split("-")[0]
         run, tokens = {"zoo": with_zoo, "keras_hub": with_keras_hub}[library](batch())
     else:
         run, tokens = with_torch(library, kind == "compile", batch())
@@ -103,8 +105,27 @@ def with_zoo(d):
         y = d["target"]
         x["decoder_token_ids"], w = np.pad(y, ((0, 0), (1, 0)))[:, :-1], np.ones(y.shape, "float32")
         tokens += y.size
-    model.compile("adamw")
-    return fitting(model, x, y, w), tokens
+    model.compile("adamw", jit_compile=True if FLAGS.worker.endswith("-compile") else "auto")
+    return (bare if FLAGS.worker.endswith("-bare") else fitting)(model, x, y, w), tokens
+
+
+def bare(model, x, y, w):
+    """Steps of the same train function on JAX, compiled, without Keras's fit around it."""
+    import jax
+
+    model.optimizer.build(model.trainable_variables)
+    step = jax.jit(model.train_step, donate_argnums=0)
+    groups = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,
+              model.metrics_variables)  # fmt: skip
+    state = [[v.value for v in group] for group in groups]
+
+    def run(n):
+        nonlocal state
+        for _ in range(n):
+            _, state = step(state, (x, y, w))
+        jax.block_until_ready(state)
+
+    return run
 
 
 def packed():

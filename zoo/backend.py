@@ -7,11 +7,17 @@ import contextlib
 import contextvars
 import functools
 import mmap
+import os
 import warnings
 
 import keras
 import numpy as np
 from keras import ops, tree
+
+if keras.backend.backend() == "torch":
+    # Large tensors on huge pages, where Linux has them: each is mapped anew, and by small pages that takes a sixth of a
+    # step on a CPU. PyTorch looks here at its first allocation.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _uninitialised = contextvars.ContextVar("uninitialised", default=False)
 
@@ -124,16 +130,21 @@ def write(x, part, index):
     return x.index_copy_(2, slots, part)
 
 
-def product(x, kernel):
-    """x (…, d) times kernel (d, f).
+def product(x, kernel, bias=None):
+    """x (…, d) times kernel (d, f), plus a bias (f,) where there is one.
 
-    On JAX the kernel's gradient is written as one contraction over rows. Left to itself, XLA on CPUs transposes the
-    incoming gradient, and what is fused with it, element by element: a feed-forward's backward pass takes three times
-    as long.
+    On PyTorch the bias is where the product's sums begin, so it costs no pass of its own. On JAX the kernel's gradient
+    is written as one contraction over rows. Left to itself, XLA on CPUs transposes the incoming gradient, and what is
+    fused with it, element by element: a feed-forward's backward pass takes three times as long.
     """
-    if keras.backend.backend() != "jax":
-        return ops.matmul(x, kernel)
-    return _jax_product()(x, ops.convert_to_tensor(kernel))
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        bias = None if bias is None else ops.convert_to_tensor(bias)
+        return torch.nn.functional.linear(x, ops.convert_to_tensor(kernel).t(), bias)
+    y = _jax_product()(x, ops.convert_to_tensor(kernel)) if backend == "jax" else ops.matmul(x, kernel)
+    return y if bias is None else ops.add(y, bias)
 
 
 @functools.cache
@@ -158,25 +169,41 @@ def _jax_product():
 
 
 def cross_entropy(logits, labels):
-    """Cross-entropies (n,) of float32 logits (n, v) against labels (n,), and their gradients, softmax minus one-hot.
+    """What the cross-entropy of float32 logits (n, v) against labels (n,) is made of.
 
-    Nothing is differentiated through them. Fewest passes over memory: XLA fuses the formula, the others have kernels.
+    Nothing is differentiated through it. Fewest passes over memory: XLA fuses the formula, the others have kernels.
+
+    Returns:
+        log(Z), the logits of the labels and the largest logits, (n, 1) each; and the gradient of the losses (n, v),
+        softmax minus one-hot, which on PyTorch takes the place of the logits.
     """
     backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        index = labels[:, None].long()
+        target, top = logits.gather(1, index), logits.amax(1, keepdim=True)
+        gradients = torch.softmax(logits, 1, out=logits)
+        log_z = top - gradients.amax(1, keepdim=True).log()  # the largest probability is 1 / sum(exp(logits - top))
+        return log_z, target, top, gradients.scatter_add_(1, index, gradients.new_full((1, 1), -1.0).expand_as(index))
+    top = ops.max(logits, axis=-1, keepdims=True)
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
-    if backend == "torch":
-        gradients, index = logits.log_softmax(-1), labels[:, None].long()
-        losses = -gradients.gather(1, index)[:, 0]
-        gradients.exp_()  # in place: the logarithms are not needed again
-        return losses, gradients.scatter_add_(1, index, gradients.new_full((1, 1), -1.0).expand_as(index))
-    top = ops.max(logits, axis=-1, keepdims=True)
+        losses, gradients = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
+        target = tf.gather(logits, labels[:, None], batch_dims=1)
+        return losses[:, None] + target, target, top, gradients
     exponentials, hot = ops.exp(logits - top), ops.arange(logits.shape[1]) == labels[:, None]
     total = ops.sum(exponentials, axis=-1, keepdims=True)
-    target = ops.sum(ops.where(hot, logits, 0.0), axis=-1)
-    return ops.log(total)[:, 0] + top[:, 0] - target, exponentials / total - ops.cast(hot, "float32")
+    target = ops.sum(ops.where(hot, logits, 0.0), axis=-1, keepdims=True)
+    return ops.log(total) + top, target, top, exponentials / total - ops.cast(hot, "float32")
+
+
+def add_product(total, a, b):
+    """total + a b, of matrices; on PyTorch in the total's memory, which nobody else may need."""
+    if keras.backend.backend() == "torch" and a.dtype == total.dtype:
+        return total.addmm_(a, b)
+    return total + ops.cast(ops.matmul(a, b), total.dtype)
 
 
 def logits_at_once():

@@ -22,8 +22,7 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
     """Sums over (b, t) of weighted cross-entropies, and of weighted hits.
 
     The gradients with respect to hidden states, kernel and bias are computed beside the loss while a slice's logits are
-    at hand, and enter the graph as constants times their variables, a term whose value is zero. So the backward
-    pass has no matrix product left, and all backends run the same code.
+    at hand. So the backward pass has no matrix product left, and all backends run the same code.
 
     Args:
         hidden: (b, t, d).
@@ -65,32 +64,33 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
         if softcap:
             slope = ops.tanh(logits / softcap)
             logits = slope * softcap
-        loss, gradient = backend.cross_entropy(logits, y)
-        loss, target = loss[:, None], ops.take_along_axis(logits, y[:, None], axis=-1)
-        hits = ops.cast(target >= ops.max(logits, axis=-1, keepdims=True), "float32")
-        log_z, factor = loss + target, w
+        mean = ops.mean(logits, axis=-1, keepdims=True) if label_smoothing else None
+        log_z, target, top, gradient = backend.cross_entropy(logits, y)
+        loss, hits, factor = log_z - target, ops.cast(target >= top, "float32"), 1.0
         if z_loss:
-            loss, factor = loss + z_loss * ops.square(log_z), w * (1 + 2 * z_loss * log_z)
+            loss, factor = loss + z_loss * ops.square(log_z), 1 + 2 * z_loss * log_z
+            gradient = gradient * factor
         if label_smoothing:
-            loss = loss + label_smoothing * (target - ops.mean(logits, axis=-1, keepdims=True))
+            loss = loss + label_smoothing * (target - mean)
         new = [sums[0] + ops.sum(loss * w), sums[1] + ops.sum(hits * w)]
         if not training:
             return new, w[:0]
-        gradient = gradient * factor
         if z_loss or label_smoothing:
             hot = ops.arange(v, dtype="int32") == y[:, None]
-            gradient = gradient + ops.where(hot, factor - (1 - label_smoothing) * w, 0.0) - label_smoothing / v * w
+            gradient = gradient + ops.where(hot, factor - (1 - label_smoothing), 0.0) - label_smoothing / v
         if softcap:
             gradient = gradient * (1 - ops.square(slope))
-        narrow = ops.cast(gradient, h.dtype)
-        new.append(sums[2] + ops.cast(ops.matmul(ops.transpose(h), narrow), "float32"))
+        # The weights go where rows are narrow.
+        narrow, weight = ops.cast(gradient, h.dtype), ops.cast(w, h.dtype)
+        new.append(backend.add_product(sums[2], ops.transpose(h * weight), narrow))
         if shift is not None:
-            new.append(sums[3] + ops.sum(gradient, axis=0))
-        return new, ops.reshape(ops.matmul(narrow, ops.transpose(fixed)), ops.shape(piece[0]))
+            new.append(sums[3] + ops.matmul(ops.transpose(w), gradient)[0])
+        d_hidden = ops.matmul(narrow, ops.transpose(fixed)) * weight
+        return new, ops.reshape(d_hidden, ops.shape(piece[0]))
 
     sums = [ops.zeros(()), ops.zeros(())]
     if training:
-        sums += [ops.zeros(kernel.shape)] + ([] if shift is None else [ops.zeros((v,))])
+        sums += [ops.zeros_like(kernel, dtype="float32")] + ([] if shift is None else [ops.zeros((v,))])
     pieces = [slices(x) for x in (ops.stop_gradient(hidden), ops.cast(labels, "int32"), ops.cast(weights, "float32"))]
     if isinstance(count, int) and count == 1:
         sums, d_hidden = step(sums, [piece[0] for piece in pieces])
@@ -98,13 +98,21 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
     else:
         sums, d_hidden = backend.scan(step, sums, pieces, count)
         d_hidden = ops.moveaxis(d_hidden, 0, 1)
-    loss, hits = sums[:2]
-    if training:
-        d_hidden = ops.reshape(d_hidden, (-1, count * size, hidden.shape[2]))[:, :time]
-        pairs = [(hidden, d_hidden), (kernel, sums[2])] + ([] if bias is None else [(bias, sums[3])])
-        linear = sum(ops.sum(ops.cast(x, "float32") * ops.stop_gradient(ops.cast(g, "float32"))) for x, g in pairs)
-        loss = ops.stop_gradient(loss) + linear - ops.stop_gradient(linear)
-    return loss, ops.stop_gradient(hits)
+    loss, hits = ops.stop_gradient(sums[0]), ops.stop_gradient(sums[1])
+    if not training:
+        return loss, hits
+    d_hidden = ops.reshape(d_hidden, (-1, count * size, hidden.shape[2]))[:, :time]
+    gradients = [ops.stop_gradient(g) for g in (d_hidden, *sums[2:])]
+
+    @ops.custom_gradient
+    def known(*tensors):
+        def backward(*args, upstream=None):
+            upstream = args[-1] if upstream is None else upstream
+            return tuple(ops.cast(g * ops.cast(upstream, g.dtype), x.dtype) for g, x in zip(gradients, tensors))
+
+        return loss, backward
+
+    return known(*(ops.convert_to_tensor(x) for x in (hidden, kernel, bias) if x is not None)), hits
 
 
 def _flat(x):

@@ -45,8 +45,7 @@ class Dense(keras.layers.Dense):
     """Keras's, with the product of `backend.product`; LoRA and quantisation see the layer they know."""
 
     def call(self, inputs, training=None):
-        y = backend.product(inputs, self.kernel)
-        return y if self.bias is None else ops.add(y, self.bias)
+        return backend.product(inputs, self.kernel, self.bias)
 
 
 def dense(config, name, inputs, units, bias, policy, fan_in=None, branches=0):
