@@ -153,6 +153,8 @@ def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, ma
     Raises:
         ValueError: a model that the family's config.json or tensor names cannot express; nothing is written then.
     """
+    if adapted := [name for name in arrays if "/adapter_" in name]:
+        raise ValueError(f"The model has adapters ({adapted[0]}, …): save those with zoo.adapters.save, or merge them.")
     directory = Path(directory)
     dtype = np.dtype(dtype or next(iter(arrays.values())).dtype)
     hf = {**family.write(config, task, dtype.name), **(extra or {})}

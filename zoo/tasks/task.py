@@ -138,7 +138,7 @@ class Task(LoadableTask, keras.Model):
             return super().fit(x, y, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
 
     def _check_precision(self):
-        if self.dtype_policy.variable_dtype in ("bfloat16", "float16"):
+        if any(v.dtype in ("bfloat16", "float16") for v in self.trainable_variables):
             raise ValueError(
                 f"dtype={self.dtype_policy.name!r} keeps weights in half precision, whose updates round to nothing: "
                 "train with dtype='mixed_bfloat16'."
