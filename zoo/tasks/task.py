@@ -139,9 +139,10 @@ class Task(LoadableTask, Quantizable, keras.Model):
             return super().fit(x, y, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
 
     def _check_precision(self):
-        if self.quantization or self.backbone.quantization:
+        adapted = any("/adapter_" in v.path for v in self.trainable_variables)
+        if (self.quantization or self.backbone.quantization) and not adapted:
             raise ValueError("The weights are quantised, and integers do not train: train before quantize.")
-        if self.dtype_policy.variable_dtype in ("bfloat16", "float16"):
+        if any(v.dtype in ("bfloat16", "float16") for v in self.trainable_variables):
             raise ValueError(
                 f"dtype={self.dtype_policy.name!r} keeps weights in half precision, whose updates round to nothing: "
                 "train with dtype='mixed_bfloat16'."
