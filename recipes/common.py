@@ -178,8 +178,35 @@ def write_flags(path):
     modules = FLAGS.flags_by_module_dict()
     ours = [modules.get(module, ()) for module in (__name__, sys.argv[0])]  # libraries define flags too
     values = {flag.name: flag.value for found in ours for flag in found if flag.name != "resume"}
-    values = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
+    one = lambda value: [",".join(value) if isinstance(value, list) else value]  # noqa: E731
+    repeated = {name for name in values if isinstance(FLAGS[name], flags.MultiFlag)}
+    values = {name: value if name in repeated else one(value) for name, value in values.items()}
     lines = [f"--{name}={value}" for name in sorted(values) for value in values[name] if value is not None]
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text("\n".join([f"# {Path(sys.argv[0]).name} --flagfile={path}", *lines, ""]), encoding="utf-8")
     os.replace(temporary, path)
+
+
+def make_optimizer(rate):
+    """AdamW or Adafactor with the schedule of the flags; `rate` is the learning rate where --learning_rate is not."""
+    import keras
+
+    from zoo.training import WarmupSchedule
+
+    if FLAGS.warmup_steps is None:
+        FLAGS.warmup_steps = FLAGS.steps // 20
+    FLAGS.learning_rate = rate if FLAGS.learning_rate is None else FLAGS.learning_rate
+    rate = WarmupSchedule(FLAGS.learning_rate, FLAGS.steps, FLAGS.warmup_steps, FLAGS.schedule, FLAGS.min_learning_rate)
+    options = {"weight_decay": FLAGS.weight_decay, "global_clipnorm": FLAGS.clip_norm or None, "name": FLAGS.optimizer}
+    if FLAGS.optimizer == "adafactor":
+        return keras.optimizers.Adafactor(rate, relative_step=False, **options)
+    betas = {"beta_1": FLAGS.beta_1, "beta_2": FLAGS.beta_2, "epsilon": FLAGS.epsilon}
+    return keras.optimizers.AdamW(rate, **betas, **options)
+
+
+def dropout_rates(family):
+    """--dropout wherever the family has dropout."""
+    if FLAGS.dropout is None:
+        return {}
+    rates = family.switches({"dropout": FLAGS.dropout})
+    return {name: rate for name, rate in rates.items() if name.endswith("_dropout")} | {"dropout": FLAGS.dropout}

@@ -72,7 +72,7 @@ def main():
     config = preset_config() if FLAGS.preset else new_config()
     objective = make_objective(config)
     sources, weights = open_sources()
-    optimizer = make_optimizer(config)
+    optimizer = common.make_optimizer(1e-4 if FLAGS.preset else 1e-3 if config.norm_order == "post" else 3e-3)
     output = common.open_run(f"{FLAGS.family}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
     # Text to batches.
@@ -181,7 +181,7 @@ def preset_config():
             f"--sequence_length={FLAGS.sequence_length} is more than the {config.position_limit} positions of "
             f"{FLAGS.preset}: lower it."
         )
-    return dataclasses.replace(config, **dropout_rates(family), remat=FLAGS.remat)
+    return dataclasses.replace(config, **common.dropout_rates(family), remat=FLAGS.remat)
 
 
 def new_config():
@@ -195,16 +195,8 @@ def new_config():
     FLAGS.intermediate_dim = FLAGS.intermediate_dim or 4 * FLAGS.hidden_dim
     fields = {name: FLAGS[name].value for name in (*defaults, "vocabulary_size", "intermediate_dim")}
     fields |= {"num_key_value_heads": FLAGS.num_key_value_heads} if FLAGS.num_key_value_heads else {}
-    fields |= {"max_sequence_length": FLAGS.sequence_length, "remat": FLAGS.remat, **dropout_rates(family)}
+    fields |= {"max_sequence_length": FLAGS.sequence_length, "remat": FLAGS.remat, **common.dropout_rates(family)}
     return zoo.Config.from_dict({**family.switches(fields), **fields})
-
-
-def dropout_rates(family):
-    """--dropout wherever the family has dropout."""
-    if FLAGS.dropout is None:
-        return {}
-    rates = family.switches({"dropout": FLAGS.dropout})
-    return {name: rate for name, rate in rates.items() if name.endswith("_dropout")} | {"dropout": FLAGS.dropout}
 
 
 def make_objective(config):
@@ -237,24 +229,6 @@ def make_loss(model):
             raise ValueError(f"--accumulate={FLAGS.accumulate} is for objectives that predict tokens: leave it out.")
         return {"accumulate": FLAGS.accumulate}
     return {"loss": zoo.InBatchContrast()} if FLAGS.objective == "contrastive" else {}
-
-
-def make_optimizer(config):
-    """AdamW or Adafactor with the schedule of the flags."""
-    import keras
-
-    from zoo.training import WarmupSchedule
-
-    if FLAGS.warmup_steps is None:
-        FLAGS.warmup_steps = FLAGS.steps // 20
-    if FLAGS.learning_rate is None:
-        FLAGS.learning_rate = 1e-4 if FLAGS.preset else 1e-3 if config.norm_order == "post" else 3e-3
-    rate = WarmupSchedule(FLAGS.learning_rate, FLAGS.steps, FLAGS.warmup_steps, FLAGS.schedule, FLAGS.min_learning_rate)
-    options = {"weight_decay": FLAGS.weight_decay, "global_clipnorm": FLAGS.clip_norm or None, "name": FLAGS.optimizer}
-    if FLAGS.optimizer == "adafactor":
-        return keras.optimizers.Adafactor(rate, relative_step=False, **options)
-    betas = {"beta_1": FLAGS.beta_1, "beta_2": FLAGS.beta_2, "epsilon": FLAGS.epsilon}
-    return keras.optimizers.AdamW(rate, **betas, **options)
 
 
 def make_tokenizer(sources, output, objective):

@@ -17,7 +17,8 @@ _HOMES = {
     "MPNetBackbone NomicBERTBackbone T5Backbone MT5Backbone UMT5Backbone BARTBackbone MBARTBackbone PegasusBackbone "
     "MarianBackbone",
     "zoo.tasks": "CausalLM MaskedLM Seq2SeqLM TextClassifier TokenClassifier QuestionAnswerer MultipleChoice "
-    "TextEmbedder InBatchContrast NextSentence ReplacedTokenDetector LabelWords",
+    "RelationClassifier TextEmbedder InBatchContrast TripletLoss PreferenceLM PreferenceLoss NextSentence "
+    "ReplacedTokenDetector LabelWords",
     "zoo.tokenizers": "Tokenizer",
     "zoo.generation.chat": "chat",
     "zoo.pretrained": "presets",

@@ -6,6 +6,7 @@ The only module, beside the engines of training and distribution, that imports a
 import contextlib
 import contextvars
 import functools
+import itertools
 import mmap
 import os
 import warnings
@@ -20,6 +21,22 @@ if keras.backend.backend() == "torch":
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _uninitialised = contextvars.ContextVar("uninitialised", default=False)
+
+
+def feed(batches):
+    """What `fit` takes for a generator of batches whose rows differ in length from one batch to the next.
+
+    TensorFlow would take the lengths of the first two for those of all.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    first = next(batches)
+    open_ends = lambda a: tf.TensorSpec([None, *a.shape[1:-1], *[None] * (a.ndim > 1)], a.dtype)  # noqa: E731
+    return tf.data.Dataset.from_generator(
+        lambda: itertools.chain([first], batches), output_signature=tree.map_structure(open_ends, first)
+    )
 
 
 def compiled(fn, variables, donate=()):

@@ -65,7 +65,8 @@ class Pushable:
         """
         with tempfile.TemporaryDirectory() as directory:
             self.save_to_preset(directory, **kwargs)
-            card.write(directory, repository.removeprefix(hub.PREFIX), type(self).__name__, license, base_model)
+            task = getattr(self, "preset_task", None) or type(self).__name__
+            card.write(directory, repository.removeprefix(hub.PREFIX), task, license, base_model)
             return hub.push(directory, repository, private, revision, message)
 
 
@@ -122,6 +123,7 @@ class LoadableTask(Pushable):
     """Presets for `Task`."""
 
     settings = ()  # names of the arguments that a task adds to its base's
+    preset_task = None  # name of the task whose presets it reads and writes, where not its own
 
     @classmethod
     @quickly
@@ -135,7 +137,7 @@ class LoadableTask(Pushable):
         family, config, hf = pretrained.read(path, load_weights)
         given = {name: fields.pop(name) for name in cls.settings if name in fields}
         with backend.uninitialised(load_weights):
-            backbone = class_of(family)(family.body(config, cls.__name__), dtype=dtype, **fields)
+            backbone = class_of(family)(family.body(config, cls.preset_task or cls.__name__), dtype=dtype, **fields)
         if tokenizer is None and pretrained.has_tokenizer(path):
             from zoo.tokenizers import Tokenizer
 
@@ -156,7 +158,7 @@ class LoadableTask(Pushable):
 
     def load_preset(self, path, family, hf):
         """Fills the model from a preset's files; returns the `zoo.weights.Report`."""
-        return load(self, path, family, self.config, type(self).__name__, family.task_of(hf))
+        return load(self, path, family, self.config, self.preset_task or type(self).__name__, family.task_of(hf))
 
     def write_settings(self):
         """Keys of config.json for the task's own arguments."""
@@ -168,6 +170,7 @@ class LoadableTask(Pushable):
 
     def save_to_preset(self, directory, dtype=None, max_shard_size=5_000_000_000):
         """Writes config.json, model.safetensors and the tokenizer's files; see `Backbone.save_to_preset`."""
-        entry, name, extra = entry_of(self.backbone), type(self).__name__, self.write_settings()
+        entry, extra = entry_of(self.backbone), self.write_settings()
+        name = self.preset_task or type(self).__name__
         pretrained.save(directory, entry, self.config, name, weights(self), self.tokenizer, dtype=dtype, extra=extra,
                         max_shard_size=max_shard_size, files=self.write_files())  # fmt: skip

@@ -6,6 +6,8 @@
 from zoo.data import sources
 from zoo.data.batches import Batches
 from zoo.data.cleaning import Cleaning
+from zoo.data.conversations import answered, answers_marked, instructions, preferences
+from zoo.data.embedded import embedded
 from zoo.data.examples import Examples, examples
 from zoo.data.label_names import label_names
 from zoo.data.labelled import labelled
@@ -55,11 +57,16 @@ __all__ = [
     "SentenceOrder",
     "SpanCorruption",
     "Store",
+    "answered",
+    "answers_marked",
+    "embedded",
     "examples",
+    "instructions",
     "label_names",
     "labelled",
     "length_histogram",
     "mixed_pretraining",
+    "preferences",
     "prepare",
     "pretraining",
     "preview",

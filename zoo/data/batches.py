@@ -28,8 +28,8 @@ class Batches:
 
     Args:
         x: dictionary of arrays (n, t) or (n, choices, t), padded at the right; see `zoo.batch`.
-        y: labels (n, …); with weights (n, t) they are by token, else by row.
-        w: weights, or None for 1 a row.
+        y: labels (n, …); with weights of two axes they are by token, else by row.
+        w: weights (n,) or of the shape of y, or None for 1 a row.
         batch_size: rows in a batch.
         seed: of the order.
         held_out: whether the rows are for evaluation.

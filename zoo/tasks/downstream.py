@@ -108,7 +108,10 @@ class Downstream(Task):
 
     def tokenized(self, texts, **kwargs):
         """See `Task.tokenized`; sentence types that the model does not tell apart are left out."""
-        batch = super().tokenized(texts, **kwargs)
+        return self.without_types(super().tokenized(texts, **kwargs))
+
+    def without_types(self, batch):
+        """A batch without sentence types that the model does not tell apart."""
         table = getattr(self.backbone.encoder, "token_type", None)
         if table is None or table.input_dim < 2:
             batch.pop("token_type_ids", None)

@@ -83,3 +83,16 @@ class MultipleChoice(Downstream):
 
     def labels_of(self, x, y):
         return whole_numbers(y, (len(x["token_ids"]),), x["token_ids"].shape[1])
+
+    def choose(self, contexts, choices, **kwargs):
+        """The number of the likeliest choice, or for lists of contexts and of choices a list of them.
+
+        Args:
+            contexts: a text, or a list of texts.
+            choices: a list of texts, or for several contexts a list of such lists.
+            kwargs: for `predict`.
+        """
+        if isinstance(contexts, str):
+            return self.choose([contexts], [choices], **kwargs)[0]
+        logits = self.predict((list(contexts), list(choices)), **{"verbose": 0, **kwargs})
+        return logits.argmax(axis=-1).tolist()

@@ -34,6 +34,7 @@ class Task(LoadableTask, Quantizable, keras.Model):
     """
 
     architectures = ()  # the backbone shapes it can use
+    max_length = None  # tokens that texts are cut to; None: what the model can take
 
     def __init__(self, backbone, tokenizer=None, *, name=None, trainable=True, **settings):
         super().__init__(name=name or self.default_name, dtype=backbone.dtype_policy, trainable=trainable)
@@ -210,8 +211,8 @@ class Task(LoadableTask, Quantizable, keras.Model):
 
     @property
     def length_limit(self):
-        """The most tokens a text is cut to, or None."""
-        return self.config.position_limit
+        """The most tokens a text is cut to, or None: `max_length`, and what the model can take."""
+        return min((n for n in (self.max_length, self.config.position_limit) if n), default=None)
 
     def get_config(self):
         return {"name": self.name, "trainable": self.trainable, "quantization": self.quantization,

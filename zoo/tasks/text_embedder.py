@@ -21,6 +21,11 @@ _POOLINGS = ("first", "last", "mean", "max")
 _DENSE = {"units": None, "activation": "tanh", "bias": True}
 
 
+def is_triple(x):
+    """Whether x is a tuple of three lists of strings: texts, those near to them and those far from them."""
+    return isinstance(x, tuple) and len(x) == 3 and is_pair(x[:2]) and is_pair(x[1:])
+
+
 @keras.saving.register_keras_serializable("zoo")
 class CosineSimilarityError(keras.losses.Loss):
     """Squared error of the cosine between two vectors (b, 2, d) against a score (b,) (Reimers & Gurevych 2019)."""
@@ -37,12 +42,13 @@ class CosineSimilarityError(keras.losses.Loss):
 class InBatchContrast(keras.losses.Loss):
     """Cross-entropy of telling a text's partner from those of the other texts in the batch, by cosines.
 
-    -log(exp(cos(h_i, h'_i) / T) / sum_j exp(cos(h_i, h'_j) / T)) for vectors (b, 2, d). The labels are not looked at.
+    -log(exp(cos(h_i, h'_i) / T) / sum_j exp(cos(h_i, h'_j) / T)) for vectors (b, 2, d); for (b, 3, d) the sum has the
+    third vectors of all rows too, which are hard negatives. The labels are not looked at.
 
     Args:
         temperature: T.
 
-    Source: Gao et al. 2021 (SimCSE), arXiv 2104.08821, equation 1.
+    Source: Gao et al. 2021 (SimCSE), arXiv 2104.08821, equations 1 and 5.
     """
 
     def __init__(self, temperature=0.05, name="loss", reduction="mean_with_sample_weight", **kwargs):
@@ -52,12 +58,37 @@ class InBatchContrast(keras.losses.Loss):
         self.temperature = temperature
 
     def call(self, y_true, y_pred):
-        first, second = (ops.normalize(y_pred[:, i], axis=-1) for i in range(2))
-        logits = ops.matmul(first, ops.transpose(second)) / self.temperature
+        first, *others = (ops.normalize(y_pred[:, i], axis=-1) for i in range(y_pred.shape[1]))
+        logits = ops.matmul(first, ops.transpose(ops.concatenate(others, axis=0))) / self.temperature
         return -ops.diagonal(ops.log_softmax(logits, axis=-1))
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class TripletLoss(keras.losses.Loss):
+    """max(0, |a - p| - |a - n| + margin) for vectors (b, 3, d): an anchor, a positive, a negative, Euclidean distances.
+
+    The labels are not looked at.
+
+    Args:
+        margin: by how much the negative should be farther away.
+
+    Source: Reimers & Gurevych 2019, arXiv 1908.10084, section 3.
+    """
+
+    def __init__(self, margin=1.0, name="loss", reduction="mean_with_sample_weight", **kwargs):
+        super().__init__(name=name, reduction=reduction, **kwargs)
+        self.margin = margin
+
+    def call(self, y_true, y_pred):
+        anchor = y_pred[:, 0]
+        near, far = (ops.sqrt(ops.sum(ops.square(anchor - y_pred[:, i]), axis=-1) + 1e-12) for i in (1, 2))
+        return ops.relu(near - far + self.margin)
+
+    def get_config(self):
+        return {**super().get_config(), "margin": self.margin}
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -66,7 +97,8 @@ class TextEmbedder(Downstream):
 
     Called on the batch dictionary; returns (b, d), float32; on arrays (b, n, t) it returns (b, n, d). `fit` takes two
     lists of texts and a score in [-1, 1] for each pair, the cosine that their vectors should have; compiled with
-    `loss=InBatchContrast()` it learns from pairs alone.
+    `loss=InBatchContrast()` it learns from pairs alone, or from three lists, the last of hard negatives, as it does
+    with `loss=TripletLoss()`.
 
     Args:
         backbone: an encoder or decoder `Backbone`; of an encoder-decoder, its encoder alone.
@@ -139,12 +171,22 @@ class TextEmbedder(Downstream):
         texts = [self.options["prompt"] + text for text in texts]
         return super().tokenized([t.lower() for t in texts] if self.options["lowercase"] else texts, **kwargs)
 
+    def is_raw(self, x):
+        return is_triple(x) or super().is_raw(x)
+
     def inputs_of(self, x):
-        if is_pair(x):
-            if len(x[0]) != len(x[1]):
+        if is_pair(x) or is_triple(x):
+            if len({len(part) for part in x}) > 1:
                 raise ValueError(f"{len(x[0])} first texts do not go with {len(x[1])} second texts.")
             x = tokenized_groups(self, list(zip(*x)))
         return super().inputs_of(x)
+
+    def prepare(self, x, y=None):
+        """Texts, scores or None to (x, scores, no weights); without scores these are 0, which some losses overlook."""
+        if y is None and isinstance(self.loss, InBatchContrast | TripletLoss):
+            x = self.inputs_of(x)
+            return x, np.zeros(len(x["token_ids"]), "float32"), None
+        return super().prepare(x, y)
 
     def labels_of(self, x, y):
         y = np.asarray(y)

@@ -1,8 +1,11 @@
 """TokenClassifier: a label for each token, or for each word through its first sub-word."""
 
+import re
+
 import keras
 import numpy as np
 
+from zoo.metrics import entities
 from zoo.tasks.downstream import Classifier, whole_numbers
 from zoo.tasks.task import is_text
 
@@ -103,3 +106,36 @@ class TokenClassifier(Classifier):
         best = self.predict(texts, **{"verbose": 0, **kwargs}).argmax(axis=-1)
         return [[self.labels[best[i, t]] if t >= 0 else None for t in tokens]
                 for i, tokens in enumerate(self._first_tokens(texts))]  # fmt: skip
+
+    def entities(self, texts, **kwargs):
+        """What the tags of BIO mark, or of IOBES or BILOU; an I- that no B- precedes begins an entity.
+
+        Args:
+            texts: a text or a list of texts, split into words and marks of punctuation; or lists of words.
+            kwargs: for `predict`.
+
+        Returns:
+            A list (for a list, one a text) of dictionaries: `type`; `start` and `end`, end excluded, in characters of
+            a text, or in words; `text`, the words in it.
+
+        Raises:
+            ValueError: labels that are no tags of entities.
+        """
+        if isinstance(texts, str):
+            return self.entities([texts], **kwargs)[0]
+        places = [list(re.finditer(r"\w+|[^\w\s]", text)) if isinstance(text, str) else None for text in texts]
+        words = [text if at is None else [m[0] for m in at] for text, at in zip(texts, places)]
+        held = [i for i, text in enumerate(words) if text]
+        tags = dict(zip(held, self.tag([words[i] for i in held], **kwargs))) if held else {}
+        found = []
+        for i, at in enumerate(places):
+            spans = entities([tag or "O" for tag in tags.get(i, [])])
+            found.append([self._entity(kind, start, end, texts[i], at) for kind, start, end in spans])
+        return found
+
+    @staticmethod
+    def _entity(kind, start, end, text, places):
+        if places is None:
+            return {"type": kind, "start": start, "end": end, "text": " ".join(text[start:end])}
+        start, end = places[start].start(), places[end - 1].end()
+        return {"type": kind, "start": start, "end": end, "text": text[start:end]}

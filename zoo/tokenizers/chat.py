@@ -8,6 +8,12 @@ import datetime
 import functools
 import json
 
+# For a tokenizer without one: turns are lines of their own, and answers end with the end of text.
+PLAIN = (
+    "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
 EXTRA = "Chat templates need jinja2: pip install keras-zoo[chat]."
 
 

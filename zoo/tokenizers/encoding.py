@@ -59,6 +59,27 @@ def kept(encoding, max_length):
     return np.flatnonzero(stays).tolist()
 
 
+def windows(encoding, max_length, overlap):
+    """Positions of each window of a pair: its first text and template whole, and what there is room for of the second.
+
+    A list of lists; windows share `overlap` tokens of the second text. One window holds all where that is possible.
+    """
+    count = len(encoding.sequence_ids)
+    second = [i for i, owner in enumerate(encoding.sequence_ids) if owner == 1]
+    if max_length is None or count <= max_length:
+        return [list(range(count))]
+    room = max_length - count + len(second)
+    if room <= overlap:
+        raise ValueError(
+            f"max_length={max_length} leaves {max(room, 0)} tokens of the second text beside a first one and special "
+            f"tokens of {count - len(second)}, and windows share {overlap}: shorten the first, or raise max_length."
+        )
+    found, others = [], set(range(count)) - set(second)
+    for start in range(0, len(second) - overlap, room - overlap):
+        found.append(sorted(others | set(second[start : start + room])))
+    return found
+
+
 def pick(values, positions):
     """The values at some positions."""
     return values if len(positions) == len(values) else [values[i] for i in positions]

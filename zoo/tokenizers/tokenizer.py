@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import processors
 
 from zoo.tokenizers import chat, files, training
-from zoo.tokenizers.encoding import inputs, kept, locate, pick, stack
+from zoo.tokenizers.encoding import inputs, kept, locate, pick, stack, windows
 from zoo.tokenizers.templates import ROLES, special_token
 from zoo.tokenizers.words import word_tables
 
@@ -145,6 +145,25 @@ class Tokenizer:
         found = [locate(e, texts, kept(e, max_length)) for e, texts in zip(encodings, sources)]
         return found[0] if one else found
 
+    def encode_windows(self, texts, pairs, max_length, overlap):
+        """Pairs whose second text is cut into windows that overlap, so that nothing of it is lost.
+
+        Args:
+            texts, pairs: lists of as many first and second texts.
+            max_length: tokens of a window, the first text and special tokens included; None: windows are whole pairs.
+            overlap: tokens of the second text that a window shares with the next.
+
+        Returns:
+            A list of `Encoding`, whose offsets are those in the whole texts, and a list of as many numbers of pairs.
+
+        Raises:
+            ValueError: as `encode`; a first text that leaves no room.
+        """
+        whole = self.encode_with_offsets(texts, pairs)
+        found = [windows(encoding, max_length, overlap) for encoding in whole]
+        cut = [type(e)(*(pick(field, at) for field in e)) for e, places in zip(whole, found) for at in places]
+        return cut, [i for i, places in enumerate(found) for _ in places]
+
     def batch(self, texts, pairs=None, max_length=None, pad_to=None, padding_side="right", add_special_tokens=True):
         """Texts as the arrays a model takes.
 
@@ -170,17 +189,31 @@ class Tokenizer:
         width = longest if pad_to is None else pad_to
         if longest > width:
             raise ValueError(f"A text has {longest} tokens, more than pad_to={pad_to}: give max_length={pad_to} too.")
-        padding = next((i for i in (self.pad_id, self.eos_id) if i is not None), 0)
         ids, types = ([pick(getattr(e, name), p) for e, p in zip(encodings, positions)] for name in ("ids", "type_ids"))
+        return self.stacked(ids, None if pairs is None else types, width, padding_side)
+
+    def stacked(self, ids, type_ids=None, width=None, padding_side="right"):
+        """Rows of token ids, and of sentence types if there are any, as `batch` gives them; see there."""
+        width = max(map(len, ids), default=0) if width is None else width
+        padding = next((i for i in (self.pad_id, self.eos_id) if i is not None), 0)
         token_ids, mask = stack(ids, width, padding, padding_side)
         batch = {"token_ids": token_ids, "padding_mask": mask.astype("int32")}
-        return batch if pairs is None else batch | {"token_type_ids": stack(types, width, 0, padding_side)[0]}
+        return batch if type_ids is None else batch | {"token_type_ids": stack(type_ids, width, 0, padding_side)[0]}
 
     def apply_chat_template(self, messages, add_generation_prompt=True, **variables):
         """A conversation's text, to be encoded with `add_special_tokens=False`; see `zoo.tokenizers.chat.render`."""
         tokens = {f"{role}_token": token for role, token in self._roles.items()}
         template = self._settings.get("chat_template")
         return chat.render(template, messages, tokens, add_generation_prompt, **variables)
+
+    @property
+    def has_chat_template(self):
+        """Whether it can make the text of a conversation."""
+        return bool(self._settings.get("chat_template"))
+
+    def set_chat_template(self, template):
+        """Gives it a Jinja template, saved with it; see `zoo.tokenizers.chat`."""
+        self._settings["chat_template"] = template
 
     def decode(self, ids, skip_special_tokens=True):
         """The text of token ids, or a list of texts for a list of lists or an array (b, t).

@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from zoo.tasks.language_model import LanguageModel
+from zoo.tasks.preference_lm import PreferenceLM
 from zoo.training import checkpoint
 from zoo.training.interruption import Interrupted
 from zoo.training.reports import COLUMNS
@@ -140,7 +141,8 @@ class Monitor(keras.callbacks.Callback):
 
     def _validate(self, row):
         loss = row["val_loss"] = self.val_loss = self.validate(self.model, self.step)
-        row["perplexity"] = math.exp(min(loss, 700.0)) if isinstance(self.model, LanguageModel) else None
+        by_token = isinstance(self.model, LanguageModel) and not isinstance(self.model, PreferenceLM)
+        row["perplexity"] = math.exp(min(loss, 700.0)) if by_token else None
         row["bits_per_byte"] = self.bytes_per_token and loss / math.log(2) / self.bytes_per_token
         if loss < self.best_loss:
             self.best_step, self.best_loss = self.step, loss
