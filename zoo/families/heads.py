@@ -102,7 +102,7 @@ def plain(task, config):
     """The head of a task that `transformers` does not have for a family, after the custom for that shape."""
     if task == "TextEmbedder":
         return HeadSpec(pool="mean" if config.architecture == "encoder" else "last", out=None)
-    if task in ("TokenClassifier", "QuestionAnswerer"):
+    if task in ("TokenClassifier", "QuestionAnswerer", "RelationClassifier"):
         return HeadSpec(dropout=config.dropout, start=_start(config))
     if task == "ReplacedTokenDetector":
         return HeadSpec(dense="dense", activation=None)

@@ -160,10 +160,11 @@ def _programs(task, sampler, scored):
         read = {"tokens": past, "seen": given["seen"], "begin": given["begin"], "end": end}
         uniform = ops.take(given["uniform"], column, axis=1)
         tokens = sampler(logits, uniform, mask=given["mask"], **(read if sampler.reads_tokens else {}))[:, None]
+        tokens = sharding.everywhere(tokens)
         logs = ops.zeros_like(uniform)[:, None]
         if scored:
             logs = ops.take_along_axis(ops.log_softmax(logits, axis=-1), tokens, axis=1)
-        return tokens, logs
+        return tokens, sharding.everywhere(logs)
 
     def prefill(ids, encoded, past, given):
         logits, cache, memory_mask = prefilled(task, ids, encoded, given["seen"], given["longest"])

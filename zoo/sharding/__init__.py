@@ -8,14 +8,17 @@ import contextlib
 import importlib
 
 import keras
+import numpy as np
 
+from zoo import processes
 from zoo.sharding.rules import Rules
 from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
-__all__ = ["AXES", "DATA_AXES", "SHARDS", "batches", "current", "gathered", "gathering", "make", "parse", "placed",
-           "planned", "scope"]  # fmt: skip
+__all__ = ["AXES", "DATA_AXES", "SHARDS", "batches", "current", "everywhere", "gathered", "gathering",
+           "in_one_order", "make", "only_alone", "parse", "placed", "planned", "scope", "use"]  # fmt: skip
 
-ENGINES = {"jax": "zoo.sharding._jax"}  # backend: module with `devices`, `Mesh`, `placed`, `gathering`, `gathered`
+# backend: module with `devices`, `Mesh`, `placed`, `everywhere`, `gathering`, `gathered`
+ENGINES = {"jax": "zoo.sharding._jax"}
 
 
 def _engine(what="a mesh"):
@@ -62,7 +65,7 @@ def scope(mesh, shard="none"):
 def make(mesh, shard="none"):
     """The `Mesh` of a scope, which `use` puts in force."""
     engine = _engine(f"mesh {mesh!r}")
-    return engine.Mesh(checked(mesh, shard, engine.devices()), shard)
+    return engine.Mesh(checked(mesh, shard, engine.devices(), processes.count()), shard)
 
 
 def use(mesh):
@@ -74,6 +77,12 @@ def current():
     """The `Mesh` in force, or None."""
     mesh = keras.distribution.distribution()
     return mesh if isinstance(mesh, Rules) else None
+
+
+def only_alone(what):
+    """Raises a ValueError for what several processes cannot do on a mesh."""
+    if current() is not None and processes.count() > 1:
+        raise ValueError(f"{what} works in one process alone: save the model, and load it in one.")
 
 
 def planned(config):
@@ -116,28 +125,80 @@ def _splits_weights():
 
 
 @contextlib.contextmanager
-def batches(x, batch_size=None):
-    """Within it, batches of these rows are whole on every device if the last one cannot be split as the others are.
+def batches(*parts):
+    """Within it, arrays are cut into the batches that one device would see; each process takes its rows of them.
+
+    All batches are whole on every device if the last one cannot be split as the others are.
 
     Args:
-        x: arrays in any nesting; anything else, such as a loader, changes nothing.
-        batch_size: rows in a batch; None for Keras's 32.
+        parts: pairs of arrays in any nesting, the same in every process, and the rows in a batch over all processes,
+            None for Keras's 32. Anything but arrays, such as a loader, is let through.
+
+    Yields:
+        For each pair the data for Keras, and a dictionary with its `batch_size` where that is another.
     """
-    mesh, size = current(), batch_size or 32
-    rows = next((len(a) for a in keras.tree.flatten(x) if getattr(a, "ndim", 0)), 0) if mesh else 0
-    before = mesh and mesh.whole
-    if rows > size and (rows % size) % mesh.num_model_replicas and size % mesh.num_model_replicas == 0:
+    mesh = current()
+    if mesh is None:
+        yield [(data, {}) for data, _ in parts]
+        return
+    before, parts = mesh.whole, [(data, size or 32) for data, size in parts]
+    for data, size in parts:
+        _make_whole(mesh, _rows(data), size)
+    try:
+        yield [_own(mesh, data, size) for data, size in parts]
+    finally:
+        mesh.whole = before
+
+
+def _rows(data):
+    return next((len(a) for a in keras.tree.flatten(data) if getattr(a, "ndim", 0)), 0)
+
+
+def _make_whole(mesh, rows, size):
+    """Sets `mesh.whole` where batches do not divide; in one process Keras splits each as it can if all are odd."""
+    parts = mesh.num_model_replicas
+    uneven, uneven_rest = rows >= size and size % parts > 0, rows % size % parts > 0
+    if uneven or uneven_rest if processes.count() > 1 else uneven_rest and rows > size and not uneven:
         mesh.whole = True
-        mesh.note(f"{rows} rows in batches of {size} leave {rows % size}, which {mesh.num_model_replicas} parts of "
-                  "data do not divide: every batch is whole on every device")  # fmt: skip
+        mesh.note(f"{rows} rows in batches of {size} leave {rows % size}, which {parts} parts of data do not divide: "
+                  "every batch is whole on every device")  # fmt: skip
+
+
+def _own(mesh, data, size):
+    """The rows of this process's slice of every batch, and their number in a batch if it is another."""
+    rows, (index, count) = _rows(data), mesh.data_slice
+    if not rows or count == 1 or mesh.whole:
+        return data, {}
+    full = rows // size * size
+    numbers = np.arange(full).reshape(-1, count, size // count)[:, index].ravel() if full else np.arange(0)
+    numbers = np.concatenate([numbers, np.arange(full, rows).reshape(count, -1)[index]])
+    part = keras.tree.map_structure(lambda a: a[numbers] if getattr(a, "ndim", 0) else a, data)
+    return part, {"batch_size": -(-size // count)}
+
+
+@contextlib.contextmanager
+def in_one_order():
+    """Within it, Keras shuffles arrays in the same order in all processes."""
+    if current() is None or processes.count() == 1:
+        yield
+        return
+    seed = int(processes.broadcast(np.random.randint(2**31 - 1)))
+    state = np.random.get_state()
+    np.random.seed(seed)
     try:
         yield
     finally:
-        if mesh:
-            mesh.whole = before
+        np.random.set_state(state)
 
 
 def placed(array):
-    """An array as a tensor, with its rows over the data axes of the mesh in force."""
-    tensor, mesh = keras.ops.convert_to_tensor(array), current()
-    return tensor if mesh is None else _engine().placed(mesh, tensor)
+    """An array as a tensor, with its rows over the data axes of the mesh in force; the same in every process."""
+    mesh = current()
+    return keras.ops.convert_to_tensor(array) if mesh is None else _engine().placed(mesh, array)
+
+
+def everywhere(tensor):
+    """A tensor of a compiled program, such that every process can read the whole of it; None stays None."""
+    if tensor is None or current() is None or processes.count() == 1:
+        return tensor
+    return _engine().everywhere(current(), tensor)

@@ -10,7 +10,7 @@ from keras import ops
 from zoo import pretrained
 from zoo import weights as tables
 from zoo.checkpoint import Checkpoint, read_json, write, write_text
-from zoo.families.heads import HeadSpec
+from zoo.families.heads import plain
 from zoo.families.rows import linear
 from zoo.loading import entry_of, load, weights
 from zoo.tasks.downstream import Classifier
@@ -60,7 +60,7 @@ class RelationClassifier(Classifier):
         super().configure(num_classes, labels)
         if len(markers) != 4 or not is_text(list(markers)) or not all(mark.strip() for mark in markers):
             raise ValueError(f"markers must be four texts, got {markers!r}.")
-        self.markers, self.spec = tuple(markers), HeadSpec(dropout=self.config.dropout)
+        self.markers, self.spec = tuple(markers), plain("RelationClassifier", self.config)
 
     def build(self, input_shape=None):
         """Creates the head's variables, for two states side by side."""
