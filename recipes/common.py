@@ -1,5 +1,6 @@
 """What the recipes share: flags, the choice of the backend before Keras is imported, and errors in one sentence."""
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -13,7 +14,9 @@ import zoo
 
 FLAGS = flags.FLAGS
 BACKENDS = ("jax", "torch", "tensorflow")
+LAUNCHERS = ("SLURM_STEP_NODELIST", "OMPI_COMM_WORLD_SIZE", "WORLD_SIZE", "TF_CONFIG", "TPU_WORKER_HOSTNAMES")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "wsd", "constant")
+_several = False  # whether `join` found other processes
 _HERE, _ZOO = str(Path(__file__).parent), str(Path(zoo.__file__).parent)
 
 
@@ -25,6 +28,9 @@ def define_flags():
     flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.")
     flags.DEFINE_string("mesh", None, "Devices, such as data:4,model:2; see docs/distributed.md. Default: one.")
     flags.DEFINE_enum("shard", None, ["none", "fsdp"], "fsdp splits weights and slots over data too.")
+    flags.DEFINE_string("coordinator", None, "host:port of the first of several processes. Default: the launcher's.")
+    flags.DEFINE_integer("num_processes", None, "How many processes there are. Default: the launcher's.")
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0. Default: the launcher's.")
 
 
 def define_training_flags():
@@ -78,13 +84,35 @@ def run(main):
         except KeyboardInterrupt as stop:
             resumable = "output" in FLAGS and FLAGS.output
             print("\nstopped" + f"; go on with --output={FLAGS.output} --resume" * bool(resumable), file=sys.stderr)
-            sys.exit(128 + getattr(stop, "number", signal.SIGINT))
+            leave(128 + getattr(stop, "number", signal.SIGINT))
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             if not _is_meant_for_users(error):
-                raise
-            sys.exit(f"error: {' '.join(str(error).split())}")
+                leave(1, error)
+            leave(f"error: {' '.join(str(error).split())}")
+        except Exception as error:
+            leave(1, error)
 
     app.run(guarded)
+
+
+def leave(code, error=None):
+    """Ends the program with a code or a text; one of several processes at once, for all would wait for each other.
+
+    Args:
+        code: as for `sys.exit`.
+        error: what is raised on, as it tells more.
+    """
+    if not several():
+        if error is not None:
+            raise error
+        sys.exit(code)
+    if error is not None:
+        traceback.print_exception(error)
+    elif isinstance(code, str):
+        print(code, file=sys.stderr)
+    print(f"process {zoo.processes.index()} of {zoo.processes.count()} stops here, and so will the others; a run goes "
+          "on from its newest checkpoint with --resume", file=sys.stderr, flush=True)  # fmt: skip
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _is_meant_for_users(error):
@@ -108,8 +136,44 @@ def choose_backend():
         return
     if FLAGS.shard and not FLAGS.mesh:
         raise ValueError(f"--shard={FLAGS.shard} needs --mesh, such as --mesh=data:8.")
+    if FLAGS.mesh or FLAGS.coordinator or any(name in os.environ for name in LAUNCHERS):
+        join()
     if FLAGS.mesh:
         zoo.sharding.use(zoo.sharding.make(FLAGS.mesh, FLAGS.shard or "none"))
+
+
+def join():
+    """Joins the other processes of the job, if there are any; the first alone speaks."""
+    global _several
+    zoo.processes.start(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    _several = zoo.processes.count() > 1
+    if not _several:
+        return
+    if not FLAGS.mesh:
+        raise ValueError(f"{zoo.processes.count()} processes need --mesh, such as --mesh=data:8 for 8 devices in all.")
+    if not zoo.processes.is_first():
+        sys.stdout = open(os.devnull, "w")
+
+
+def several():
+    """Whether this is one of several processes."""
+    return _several
+
+
+def is_first():
+    """Whether this process writes files."""
+    return not _several or zoo.processes.is_first()
+
+
+def data_slice():
+    """(index, count): which of how many slices of each batch this process loads."""
+    mesh = FLAGS.mesh and zoo.sharding.current()
+    return mesh.data_slice if mesh else (0, 1)
+
+
+def in_turn(name):
+    """A context whose body the first process runs before the others, who find its files."""
+    return zoo.processes.first_then_others(name) if _several else contextlib.nullcontext()
 
 
 def check_training_flags():
@@ -135,6 +199,7 @@ def check_training_flags():
 # What may differ when a run is resumed; anything else would make it another run.
 _FREE = ("backend", "steps", "output", "log_every", "validate_every", "validation_batches", "checkpoint_every",
          "checkpoint_minutes", "keep", "patience", "tensorboard", "mesh", "shard")  # fmt: skip
+_UNKEPT = ("resume", "coordinator", "num_processes", "process_id")  # of one start alone
 
 
 def open_run(name):
@@ -142,13 +207,21 @@ def open_run(name):
     if FLAGS.output is None:
         if FLAGS.resume:
             raise ValueError("--resume needs --output, the directory of the run to continue.")
+        if several():
+            raise ValueError("Several processes need --output, a directory that all of them see.")
         FLAGS.output = f"runs/{name}"
     output = Path(FLAGS.output)
+    with in_turn("run"):
+        if is_first():
+            _check_run(output)
+    return output
+
+
+def _check_run(output):
     held = [n for n in ("run.cfg", "checkpoints", "preset", "metrics.csv") if (output / n).exists()]
     if held and not FLAGS.resume:
         raise ValueError(f"{output} already holds a run ({', '.join(held)}): add --resume, or choose another --output.")
     output.mkdir(parents=True, exist_ok=True)
-    return output
 
 
 def recall_flags():
@@ -159,7 +232,7 @@ def recall_flags():
     held = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         name, _, value = line.removeprefix("--").partition("=")
-        if line.startswith("--") and name not in ("resume", "output"):
+        if line.startswith("--") and name != "output":
             held.setdefault(name, []).append(value)
     for name, values in held.items():
         flag = FLAGS[name]
@@ -175,9 +248,11 @@ def recall_flags():
 
 def write_flags(path):
     """Writes the resolved flags to a file that --flagfile reads."""
+    if not is_first():
+        return
     modules = FLAGS.flags_by_module_dict()
     ours = [modules.get(module, ()) for module in (__name__, sys.argv[0])]  # libraries define flags too
-    values = {flag.name: flag.value for found in ours for flag in found if flag.name != "resume"}
+    values = {flag.name: flag.value for found in ours for flag in found if flag.name not in _UNKEPT}
     values = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
     lines = [f"--{name}={value}" for name in sorted(values) for value in values[name] if value is not None]
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

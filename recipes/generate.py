@@ -101,6 +101,8 @@ def read_prompts():
         raise ValueError("--prompt and --file exclude each other: give one of them.")
     if FLAGS.file:
         return Path(FLAGS.file).read_text(encoding="utf-8").splitlines()
+    if common.several() and not FLAGS.prompt:
+        raise ValueError("Several processes read no standard input: give --prompt or --file.")
     return FLAGS.prompt or asked()
 
 
@@ -136,7 +138,7 @@ def show(model, prompt, messages, given):
 def write(model, prompts, given):
     """Writes a line of JSON a prompt, in their order; the file is there when all of it is."""
     path = Path(FLAGS.output)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.part") if common.is_first() else Path(os.devnull)
     try:
         with open(part, "w", encoding="utf-8") as file, tqdm(total=len(prompts), unit="text") as bar:
             for start in range(0, len(prompts), FLAGS.batch_size):
@@ -147,9 +149,11 @@ def write(model, prompts, given):
                     line = {"prompt": prompt, "text": result.text, "score": round(result.score, 6)}
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 bar.update(len(batch))
-        os.replace(part, path)
+        if common.is_first():
+            os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        if common.is_first():
+            part.unlink(missing_ok=True)
 
 
 def load(preset):

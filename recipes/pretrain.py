@@ -31,6 +31,8 @@ flags.DEFINE_string(
 )
 flags.DEFINE_bool("lowercase", False, "Whether a tokenizer that is trained lowers all letters.")
 flags.DEFINE_integer("vocabulary_size", None, "Tokens of a tokenizer that is trained. Default: 2048.", lower_bound=1)
+flags.DEFINE_integer("pad_vocabulary_to", 1, "A number that shall divide the size of a new model's vocabulary, such as "
+                     "the model axis of --mesh; what is added stands for no token.", lower_bound=1)  # fmt: skip
 flags.DEFINE_integer("num_layers", None, "Layers, of each stack where there are two. Default: 2.")
 flags.DEFINE_integer("num_heads", None, "Attention heads. Default: 4.")
 flags.DEFINE_integer("num_key_value_heads", None, "Heads of keys and values that groups of heads share.")
@@ -76,13 +78,16 @@ def main():
     output = common.open_run(f"{FLAGS.family}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
     # Text to batches.
-    tokenizer = make_tokenizer(sources, output, objective)
+    with common.in_turn("tokenizer"):
+        tokenizer = make_tokenizer(sources, output, objective)
     options = {name: FLAGS[name].value for name in ("sequence_length", "batch_size", "seed", "packing",
                                                     "validation_share")}  # fmt: skip
-    if FLAGS.mixture:
-        data = zoo.data.mixed_pretraining(sources, tokenizer, objective, weights, FLAGS.temperature, **options)
-    else:
-        data = zoo.data.pretraining(sources, tokenizer, objective, **options)
+    options["process_index"], options["process_count"] = common.data_slice()
+    with common.in_turn("data"):
+        if FLAGS.mixture:
+            data = zoo.data.mixed_pretraining(sources, tokenizer, objective, weights, FLAGS.temperature, **options)
+        else:
+            data = zoo.data.pretraining(sources, tokenizer, objective, **options)
 
     # The model, as it was left if the run is resumed.
     model = make_model(config, tokenizer, data.objective)
@@ -108,6 +113,7 @@ def main():
     title += f" on {' and '.join(FLAGS.mixture) or FLAGS.data}"
     reports = [log, training.LossPlot(output / "loss.png", log.path, title), training.ProgressBar()]
     reports += [training.TensorBoard(output / "tensorboard")] if FLAGS.tensorboard else []
+    reports = reports if common.is_first() else []
     loss = None
     if done < FLAGS.steps:
         peak = training.device_peak() if is_language_model(model) else None
@@ -117,7 +123,7 @@ def main():
                 validate=validate, validate_every=FLAGS.validate_every, patience=FLAGS.patience,
                 checkpoints=output / "checkpoints", checkpoint_every=FLAGS.checkpoint_every,
                 checkpoint_minutes=FLAGS.checkpoint_minutes, keep=FLAGS.keep, stop=stop,
-                peak_seconds=peak and training.step_flops(model, *data.batch(0)[:2]) / peak,
+                peak_seconds=peak and training.step_flops(model, *data.batch(0)[:2]) * options["process_count"] / peak,
                 bytes_per_token=bytes_per_token(data),
                 rows=lambda step: data.rows_of(step - 1),
             )  # fmt: skip
@@ -169,8 +175,8 @@ def open_sources():
 def preset_config():
     """The `Config` of --preset."""
     for name in ("num_layers", "num_heads", "num_key_value_heads", "hidden_dim", "intermediate_dim", "vocabulary_size",
-                 "tokenizer"):  # fmt: skip
-        if FLAGS[name].value is not None:
+                 "tokenizer", "pad_vocabulary_to"):  # fmt: skip
+        if FLAGS[name].value not in (None, FLAGS[name].default):
             raise ValueError(f"--preset={FLAGS.preset} sets the model and its tokenizer: leave --{name} out.")
     family, config, _ = pretrained.read(pretrained.resolve(FLAGS.preset))
     if FLAGS.family not in (None, family.name):
@@ -277,7 +283,7 @@ def make_tokenizer(sources, output, objective):
         options = {"kind": FLAGS.tokenizer}
     FLAGS.tokenizer = options["kind"]
     kept = output / "tokenizer"
-    if (output / "run.cfg").exists():
+    if (output / "run.cfg").exists() or not common.is_first():
         return zoo.Tokenizer.from_preset(kept)
     text = zoo.data.sources.open(list(sources.values())) if FLAGS.mixture else sources
     tokenizer = zoo.Tokenizer.train(text, vocabulary_size=FLAGS.vocabulary_size, lowercase=FLAGS.lowercase, **options)
@@ -301,18 +307,19 @@ def make_model(config, tokenizer, objective):
     tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
     if config.architecture == "encoder_decoder":
         tokens["decoder_start_token_id"] = objective.start_id
-    fields = {**dataclasses.asdict(config), **tokens, "vocabulary_size": tokenizer.vocabulary_size}
+    size, multiple = tokenizer.vocabulary_size, FLAGS.pad_vocabulary_to
+    fields = {**dataclasses.asdict(config), **tokens, "vocabulary_size": -(-size // multiple) * multiple}
     config = zoo.Config(**{**fields, **family.derived(fields)})
     return task(getattr(zoo, family.backbone)(config, dtype=FLAGS.dtype), tokenizer, **settings)
 
 
 def bytes_per_token(data):
-    """UTF-8 bytes of the first held-out batch for each of its labels; None where those are not the running text."""
+    """UTF-8 bytes of a held-out row for each of its labels; None where those are not the running text."""
     if not isinstance(data.objective, zoo.data.CausalLM):
         return None
-    _, y, w = data.validation.batch(0)
-    text = data.objective.tokenizer.decode
-    return sum(len(text(row[weight > 0]).encode()) for row, weight in zip(y, w)) / float(w.sum())
+    rows, text = range(min(data.batch_size, data.validation.rows)), data.objective.tokenizer.decode
+    held_out = [data.validation.row(0, i)[1:] for i in rows]
+    return sum(len(text(y[w > 0]).encode()) for y, w in held_out) / float(sum(w.sum() for _, w in held_out))
 
 
 def describe(model, data, done):
@@ -327,8 +334,9 @@ def describe(model, data, done):
 
 def show_sample(model, data):
     """Prints what the model makes of the first held-out row."""
-    x, y, w = data.validation.batch(0)
-    x, labels = {name: value[:1] for name, value in x.items()}, y[0][w[0] > 0]
+    x, *rest = data.validation.row(0, 0)
+    x, (y, w) = {name: value[None] for name, value in x.items()}, (value[None] for value in rest)
+    labels = y[0][w[0] > 0]
     text = model.tokenizer.decode
     if isinstance(model, zoo.CausalLM):
         start = x["token_ids"][0, : min(8, FLAGS.sequence_length // 2)]

@@ -8,7 +8,7 @@ import gc
 import importlib
 import tempfile
 
-from zoo import backend, card, families, hub, pretrained
+from zoo import backend, card, families, hub, pretrained, processes
 
 
 def weights(model):
@@ -21,6 +21,13 @@ def load(model, path, family, config, task="Backbone", made_for=None):
     """Fills a model from a preset's files; see `zoo.pretrained.load_weights`."""
     targets = {name: (tuple(v.shape), functools.partial(backend.give, v)) for name, v in weights(model).items()}
     return pretrained.load_weights(path, family, config, targets, task, made_for)
+
+
+def save(model, directory, entry, task, tokenizer, **options):
+    """Writes a model's preset; see `zoo.pretrained.save`. All processes bring their parts, and the first writes."""
+    held = {name: processes.Whole(v) for name, v in weights(model).items()}
+    pretrained.save(directory, entry, model.config, task, held, tokenizer, writes=processes.is_first(), **options)
+    processes.barrier("preset")
 
 
 def class_of(family):
@@ -107,8 +114,7 @@ class LoadableBackbone(Pushable):
             dtype: dtype to store, such as "bfloat16"; None for that of the weights.
             max_shard_size: bytes of a file of weights above which another is begun.
         """
-        pretrained.save(directory, entry_of(self), self.config, "Backbone", weights(self), tokenizer, dtype=dtype,
-                        max_shard_size=max_shard_size)  # fmt: skip
+        save(self, directory, entry_of(self), "Backbone", tokenizer, dtype=dtype, max_shard_size=max_shard_size)
 
 
 def entry_of(backbone):
@@ -169,5 +175,5 @@ class LoadableTask(Pushable):
     def save_to_preset(self, directory, dtype=None, max_shard_size=5_000_000_000):
         """Writes config.json, model.safetensors and the tokenizer's files; see `Backbone.save_to_preset`."""
         entry, name, extra = entry_of(self.backbone), type(self).__name__, self.write_settings()
-        pretrained.save(directory, entry, self.config, name, weights(self), self.tokenizer, dtype=dtype, extra=extra,
-                        max_shard_size=max_shard_size, files=self.write_files())  # fmt: skip
+        save(self, directory, entry, name, self.tokenizer, dtype=dtype, extra=extra, max_shard_size=max_shard_size,
+             files=self.write_files())  # fmt: skip

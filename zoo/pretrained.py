@@ -136,7 +136,7 @@ def load_weights(path, family, config, targets, task="Backbone", made_for=None):
 
 
 def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, max_shard_size=5_000_000_000, extra=None,
-         files=None):  # fmt: skip
+         files=None, writes=True):  # fmt: skip
     """Writes a preset that `transformers` opens; an interrupted save leaves an older preset as it was.
 
     Args:
@@ -149,6 +149,7 @@ def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, ma
         max_shard_size: bytes of one file of weights.
         extra: further keys for the config.json, such as `id2label`.
         files: further files of JSON, name -> content.
+        writes: False where another process writes: the tensors are only made, in the same order.
 
     Raises:
         ValueError: a model that the family's config.json or tensor names cannot express; nothing is written then.
@@ -161,6 +162,10 @@ def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, ma
     hf = {**family.write(config, task, dtype.name), **(extra or {})}
     strip = f"{family.prefix}." if task == "Backbone" else ""
     tensors = ((name.removeprefix(strip), x) for name, x in weights.theirs(family.rows(config, task), arrays, dtype))
+    if not writes:
+        for _, tensor in tensors:
+            np.asarray(tensor)
+        return
     directory.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.absolute().parent))
     try:

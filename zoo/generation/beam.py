@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from zoo import backend
+from zoo import backend, sharding
 from zoo.generation.loop import kept, prefilled, slotted, stepped
 from zoo.samplers.constraints import BANNED, NEVER
 
@@ -123,7 +123,7 @@ def _programs(task, beam, count):
         logs = ops.log_softmax(logs, axis=-1) if beam.renormalize else logs
         total = ops.reshape(logs, (*scores.shape, -1)) + scores[:, :, None]
         values, places = ops.top_k(ops.reshape(total, (scores.shape[0], -1)), count)
-        return values, ops.cast(places, "int32")
+        return sharding.everywhere(values), sharding.everywhere(ops.cast(places, "int32"))
 
     def prefill(ids, encoded, seen, rows_seen, scores, past, mask):
         logits, cache, memory_mask = prefilled(task, ids, encoded, seen)

@@ -116,11 +116,11 @@ def _programs(task, sampler, scored):
 
     def choose(logits, uniform, past, seen, end, mask):
         given = {} if past is None else {"tokens": past[0], "seen": seen, "begin": past[1], "end": end}
-        tokens = sampler(logits, uniform, mask=mask, **given)
+        tokens = sharding.everywhere(sampler(logits, uniform, mask=mask, **given))
         if not scored:
             return tokens, None
         logs = ops.take_along_axis(ops.log_softmax(logits, axis=-1), tokens[:, None], axis=1)[:, 0]
-        return tokens, logs
+        return tokens, sharding.everywhere(logs)
 
     def prefill(ids, encoded, seen, uniform, past, mask):
         logits, cache, memory_mask = prefilled(task, ids, encoded, seen)

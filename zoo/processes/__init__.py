@@ -103,5 +103,25 @@ def broadcast(number):
 
 
 def whole(tensor):
-    """A copy of a tensor in the host's memory, gathered if its parts lie in several processes."""
+    """A tensor as numpy, gathered if its parts lie in several processes; it may share the tensor's memory."""
     return _engine().whole(tensor)
+
+
+def spans(tensor):
+    """Whether parts of a tensor lie in other processes alone."""
+    return _engine().spans(tensor)
+
+
+class Whole:
+    """Stands for the `whole` value of a variable until numpy asks for it, so that one at a time is in memory.
+
+    Args:
+        variable: a Keras variable.
+        dtype: of the array; None for the variable's own.
+    """
+
+    def __init__(self, variable, dtype=None):
+        self.variable, self.shape, self.dtype = variable, tuple(variable.shape), dtype or variable.dtype
+
+    def __array__(self, dtype=None, copy=None):
+        return whole(self.variable.value).astype(dtype or self.dtype, copy=bool(copy))

@@ -36,7 +36,8 @@ def gathered(values):
 
 
 def whole(tensor):
-    tensor = jax.numpy.asarray(tensor)
-    if tensor.is_fully_addressable or tensor.is_fully_replicated:
-        return np.array(tensor)
-    return np.array(multihost_utils.process_allgather(tensor, tiled=True))
+    return np.asarray(multihost_utils.process_allgather(tensor, tiled=True) if spans(tensor) else tensor)
+
+
+def spans(tensor):
+    return not (tensor.is_fully_addressable or tensor.is_fully_replicated)

@@ -8,14 +8,17 @@ import contextlib
 import importlib
 
 import keras
+import numpy as np
 
+from zoo import processes
 from zoo.sharding.rules import Rules
 from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
-__all__ = ["AXES", "DATA_AXES", "SHARDS", "batches", "current", "gathered", "gathering", "make", "parse", "placed",
-           "planned", "scope"]  # fmt: skip
+__all__ = ["AXES", "DATA_AXES", "SHARDS", "batches", "current", "everywhere", "gathered", "gathering", "make", "parse",
+           "placed", "planned", "scope", "use"]  # fmt: skip
 
-ENGINES = {"jax": "zoo.sharding._jax"}  # backend: module with `devices`, `Mesh`, `placed`, `gathering`, `gathered`
+# backend: module with `devices`, `Mesh`, `placed`, `everywhere`, `gathering`, `gathered`
+ENGINES = {"jax": "zoo.sharding._jax"}
 
 
 def _engine(what="a mesh"):
@@ -62,7 +65,7 @@ def scope(mesh, shard="none"):
 def make(mesh, shard="none"):
     """The `Mesh` of a scope, which `use` puts in force."""
     engine = _engine(f"mesh {mesh!r}")
-    return engine.Mesh(checked(mesh, shard, engine.devices()), shard)
+    return engine.Mesh(checked(mesh, shard, engine.devices(), processes.count()), shard)
 
 
 def use(mesh):
@@ -116,28 +119,67 @@ def _splits_weights():
 
 
 @contextlib.contextmanager
-def batches(x, batch_size=None):
-    """Within it, batches of these rows are whole on every device if the last one cannot be split as the others are.
+def batches(data, batch_size=None, shuffled=False):
+    """Within it, arrays are cut into the batches that one device would see; each process takes its rows of them.
+
+    All batches are whole on every device if the last one cannot be split as the others are.
 
     Args:
-        x: arrays in any nesting; anything else, such as a loader, changes nothing.
-        batch_size: rows in a batch; None for Keras's 32.
+        data: arrays in any nesting, the same in every process; anything else, such as a loader, is let through.
+        batch_size: rows in a batch, over all processes; None for Keras's 32.
+        shuffled: whether Keras is to shuffle them.
+
+    Yields:
+        The data for Keras, and a dictionary with its `batch_size` where that is another.
+
+    Raises:
+        ValueError: rows to be shuffled that do not divide over several processes, which would draw different orders.
     """
     mesh, size = current(), batch_size or 32
-    rows = next((len(a) for a in keras.tree.flatten(x) if getattr(a, "ndim", 0)), 0) if mesh else 0
-    before = mesh and mesh.whole
-    if rows > size and (rows % size) % mesh.num_model_replicas and size % mesh.num_model_replicas == 0:
+    rows = next((len(a) for a in keras.tree.flatten(data) if getattr(a, "ndim", 0)), 0) if mesh else 0
+    if not rows:
+        yield data, {}
+        return
+    before, parts, (index, count) = mesh.whole, mesh.num_model_replicas, mesh.data_slice
+    several = processes.count() > 1
+    if several and ((rows >= size and size % parts) or (rows % size) % parts):
         mesh.whole = True
-        mesh.note(f"{rows} rows in batches of {size} leave {rows % size}, which {mesh.num_model_replicas} parts of "
-                  "data do not divide: every batch is whole on every device")  # fmt: skip
+        if shuffled:
+            raise ValueError(
+                f"{rows} rows in batches of {size} do not divide into the {parts} parts of the mesh: choose numbers "
+                f"that {parts} divides, or a loader."
+            )
+    elif rows > size and (rows % size) % parts and size % parts == 0:
+        mesh.whole = True
+    if mesh.whole and not before:
+        mesh.note(f"{rows} rows in batches of {size} leave {rows % size}, which {parts} parts of data do not divide: "
+                  "every batch is whole on every device")  # fmt: skip
     try:
-        yield
+        if count == 1 or mesh.whole:
+            yield data, {}
+        else:
+            mine = _mine(rows, size, index, count)
+            part = keras.tree.map_structure(lambda a: a[mine] if getattr(a, "ndim", 0) else a, data)
+            yield part, {"batch_size": -(-size // count)}
     finally:
-        if mesh:
-            mesh.whole = before
+        mesh.whole = before
+
+
+def _mine(rows, size, index, count):
+    """The numbers of the rows of slice `index` of every batch."""
+    full = rows // size * size
+    whole = np.arange(full).reshape(-1, count, size // count)[:, index] if full else np.arange(0)
+    return np.concatenate([whole.ravel(), np.arange(full, rows).reshape(count, -1)[index]])
 
 
 def placed(array):
-    """An array as a tensor, with its rows over the data axes of the mesh in force."""
-    tensor, mesh = keras.ops.convert_to_tensor(array), current()
-    return tensor if mesh is None else _engine().placed(mesh, tensor)
+    """An array as a tensor, with its rows over the data axes of the mesh in force; the same in every process."""
+    mesh = current()
+    return keras.ops.convert_to_tensor(array) if mesh is None else _engine().placed(mesh, array)
+
+
+def everywhere(tensor):
+    """A tensor of a compiled program, such that every process can read the whole of it; None stays None."""
+    if tensor is None or current() is None or processes.count() == 1:
+        return tensor
+    return _engine().everywhere(current(), tensor)

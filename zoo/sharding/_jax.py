@@ -4,7 +4,9 @@ The engine is `keras.distribution`: one program over all devices of all processe
 """
 
 import keras
+import numpy as np
 
+from zoo import backend, processes
 from zoo.sharding.rules import Rules
 from zoo.sharding.words import DATA_AXES
 
@@ -33,21 +35,39 @@ class Mesh(Rules, keras.distribution.ModelParallel):
     """`Rules` as a Keras distribution; made by `scope`."""
 
     def __init__(self, sizes, shard):
+        import jax
+
         Rules.__init__(self, sizes, shard)
-        devices = keras.distribution.list_devices()[: self.num_devices]
-        device_mesh = keras.distribution.DeviceMesh(tuple(sizes.values()), tuple(sizes), devices)
+        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))[: self.num_devices]
+        each, model = self.num_devices // processes.count(), sizes["model"]
+        parts = max(1, each // model)  # of the batch, on the devices of a process
+        self.data_slice = processes.index() * each // model // parts, self.num_model_replicas // parts
+        names = [f"{device.platform}:{device.id}" for device in devices]
+        device_mesh = keras.distribution.DeviceMesh(tuple(sizes.values()), tuple(sizes), names)
         layout_map = keras.distribution.LayoutMap(device_mesh)
         keras.distribution.ModelParallel.__init__(
             self, layout_map=layout_map, batch_dim_name="data", auto_shard_dataset=False
         )
 
     def get_data_layout(self, data_shape):
-        """Rows over all data axes, or whole on every device where they do not divide."""
-        split = [()] * len(data_shape)
-        if data_shape and data_shape[0] % self.num_model_replicas:
-            self.note(f"{data_shape[0]} rows are whole on every device, for {self.num_model_replicas} parts of data "
+        """Rows over all data axes, or whole on every device where they do not divide; of this process's slice."""
+        count = 1 if self.whole else self.data_slice[1]
+        layout = self.rows_layout((data_shape[0] * count, *data_shape[1:]) if data_shape else ())
+        if count > 1 and data_shape and not layout.split[0]:
+            raise ValueError(
+                f"A batch of {data_shape[0]} rows in each of {count} slices does not divide into the "
+                f"{self.num_model_replicas} parts of the mesh: give each process a multiple of "
+                f"{self.num_model_replicas // count} rows."
+            )
+        return layout
+
+    def rows_layout(self, shape):
+        """The same of a batch of all processes."""
+        split = [()] * len(shape)
+        if shape and shape[0] % self.num_model_replicas:
+            self.note(f"{shape[0]} rows are whole on every device, for {self.num_model_replicas} parts of data "
                       "do not divide them")  # fmt: skip
-        elif data_shape and not self.whole:
+        elif shape and not self.whole:
             split[0] = DATA_AXES
         return self.layout(split)
 
@@ -65,9 +85,15 @@ class Mesh(Rules, keras.distribution.ModelParallel):
         return Layout(split, self.device_mesh)
 
 
-def placed(mesh, tensor):
-    """A tensor with its rows over the data axes."""
-    return keras.distribution.distribute_tensor(tensor, mesh.get_data_layout(tensor.shape))
+def placed(mesh, array):
+    """An array, the same in every process, as a tensor with its rows over the data axes."""
+    array = np.asarray(array)
+    return backend.spread(array, mesh.rows_layout(array.shape).backend_layout)
+
+
+def everywhere(mesh, tensor):
+    """A tensor of a compiled program, whole in every process."""
+    return keras.distribution.distribute_tensor(tensor, mesh.layout([()] * len(tensor.shape)))
 
 
 def gathering(mesh, loss, groups):

@@ -8,6 +8,7 @@ import math
 import re
 import sys
 
+from zoo import processes
 from zoo.sharding.words import DATA_AXES
 
 # What a path ends with: the axis that is split over model, and the fields of `Config` that must divide with it.
@@ -36,7 +37,10 @@ class Rules:
         notes: sentences, one for each kind of weight or batch that is whole on every device although an axis should
             split it; each has been printed.
         whole: whether batches are whole on every device, whatever their size.
+        data_slice: (index, count), which of how many equal slices of each batch this process feeds.
     """
+
+    data_slice = (0, 1)
 
     def __init__(self, sizes, shard):
         self.sizes, self.shard, self.notes, self.whole, self._config = dict(sizes), shard, [], False, None
@@ -103,7 +107,8 @@ class Rules:
         """Keeps a sentence, and prints it unless it has been."""
         if text not in self.notes:
             self.notes.append(text)
-            print(f"note: {text}", file=sys.stderr)
+            if processes.is_first():
+                print(f"note: {text}", file=sys.stderr)
 
 
 def _heads(config, field):

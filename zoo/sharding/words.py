@@ -39,11 +39,12 @@ def parse(mesh):
     return {name: sizes.get(name, 1) for name in AXES}
 
 
-def checked(mesh, shard, devices):
-    """The sizes of a mesh that so many devices can honour.
+def checked(mesh, shard, devices, processes=1):
+    """The sizes of a mesh that so many devices, in equal number in each process, can honour.
 
     Raises:
-        ValueError: it needs more of them, or `shard` has nothing to split over; the message names a mesh that works.
+        ValueError: it needs more of them, leaves a process without any, or cuts a model over parts of processes; or
+            `shard` has nothing to split over. The message names a mesh that works.
     """
     sizes = parse(mesh)
     if shard not in SHARDS:
@@ -51,6 +52,14 @@ def checked(mesh, shard, devices):
     needed = math.prod(sizes.values())
     if needed > devices:
         raise ValueError(f"mesh {mesh!r} needs {needed} devices, there are {devices}: use {nearest(sizes, devices)!r}.")
+    if processes > 1 and needed < devices:
+        raise ValueError(f"mesh {mesh!r} leaves {devices - needed} of the {devices} devices in {processes} processes "
+                         f"idle: use {nearest(sizes, devices)!r}.")  # fmt: skip
+    model, each = sizes["model"], devices // processes
+    if processes > 1 and model % each and each % model:
+        other = nearest({**sizes, "model": math.gcd(model, each)}, devices)
+        raise ValueError(f"mesh {mesh!r} splits a model over parts of processes, which have {each} devices each: "
+                         f"use {other!r}.")  # fmt: skip
     if shard == "fsdp" and needed == 1:
         other = f"use 'data:{devices}', all devices there are" if devices > 1 else "leave shard out"
         raise ValueError(f"shard='fsdp' has nothing to split over with mesh {mesh!r}, which is one device: {other}.")

@@ -115,10 +115,12 @@ class Task(LoadableTask, Quantizable, keras.Model):
 
     def predict_step(self, *args):
         """Keras's; on JAX, where the state comes first, with weights gathered as in `compute_loss_and_updates`."""
-        if len(args) == 2:
-            groups = self.trainable_variables, self.non_trainable_variables
-            args = tuple(map(sharding.gathered, groups, args[0])), args[1]
-        return super().predict_step(*args)
+        if len(args) < 2:
+            return super().predict_step(*args)
+        groups = self.trainable_variables, self.non_trainable_variables
+        state = tuple(map(sharding.gathered, groups, args[0]))
+        outputs, others = super().predict_step(state, args[1])
+        return keras.tree.map_structure(sharding.everywhere, outputs), others
 
     def prepare(self, x, y=None):
         """Text, or a dictionary, to the model's (x, y, sample_weight); what a task adds to its base."""
@@ -135,8 +137,12 @@ class Task(LoadableTask, Quantizable, keras.Model):
             validation_data = self._prepared(*validation_data)
         elif is_text(validation_data):
             validation_data = self._prepared(validation_data)
-        with sharding.batches(x, kwargs.get("batch_size")):
-            return super().fit(x, y, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
+        size, shuffled = kwargs.get("batch_size"), kwargs.get("shuffle", True)
+        held_out = sharding.batches(validation_data, kwargs.get("validation_batch_size") or size, shuffled=True)
+        with sharding.batches((x, y, sample_weight), size, shuffled) as (data, options), held_out as (validation, more):
+            kwargs |= options | {f"validation_{name}": value for name, value in more.items()}
+            x, y, sample_weight = data
+            return super().fit(x, y, sample_weight=sample_weight, validation_data=validation, **kwargs)
 
     def _check_precision(self):
         if self.quantization or self.backbone.quantization:
@@ -150,14 +156,13 @@ class Task(LoadableTask, Quantizable, keras.Model):
     def evaluate(self, x=None, y=None, *, sample_weight=None, **kwargs):
         """Keras's evaluate; `x` may also be raw text."""
         x, y, sample_weight = self._prepared(x, y, sample_weight)
-        with sharding.batches(x, kwargs.get("batch_size")):
-            return super().evaluate(x, y, sample_weight=sample_weight, **kwargs)
+        with sharding.batches((x, y, sample_weight), kwargs.get("batch_size")) as ((x, y, weight), options):
+            return super().evaluate(x, y, sample_weight=weight, **{**kwargs, **options})
 
     def predict(self, x, **kwargs):
         """Keras's predict: logits for raw text or the batch dictionary."""
-        x = self.inputs_of(x)
-        with sharding.batches(x, kwargs.get("batch_size")):
-            return super().predict(x, **kwargs)
+        with sharding.batches(self.inputs_of(x), kwargs.get("batch_size")) as (x, options):
+            return super().predict(x, **{**kwargs, **options})
 
     def _prepared(self, x, y=None, sample_weight=None):
         if not self.is_raw(x) and not isinstance(x, dict):

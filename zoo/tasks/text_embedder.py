@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo import backend, pretrained
+from zoo import backend, pretrained, sharding
 from zoo import weights as files
 from zoo.checkpoint import Checkpoint
 from zoo.families.rows import linear
@@ -188,9 +188,9 @@ class TextEmbedder(Downstream):
     def _vectors(self, x):
         program = self.__dict__.get("_embed_program")
         if program is None:
-            run = lambda inputs: Downstream.call(self, inputs)  # noqa: E731
+            run = lambda inputs: sharding.everywhere(Downstream.call(self, inputs))  # noqa: E731
             program = self.__dict__["_embed_program"] = backend.compiled(run, self.variables)
-        return ops.convert_to_numpy(program({key: ops.convert_to_tensor(value) for key, value in x.items()}))
+        return ops.convert_to_numpy(program({key: sharding.placed(value) for key, value in x.items()}))
 
     def get_config(self):
         config = super().get_config()

@@ -7,12 +7,14 @@ next step begins, and asks for the loss only where a row is due: in between, the
 import collections
 import itertools
 import math
+import signal
 import statistics
 import time
 
 import keras
 from keras import ops
 
+from zoo import processes
 from zoo.tasks.language_model import LanguageModel
 from zoo.training import checkpoint
 from zoo.training.interruption import Interrupted
@@ -66,6 +68,7 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.started = self.saved = time.monotonic()
+        self.alone = processes.count() == 1
         for report in self.reports:
             report.begin(self.done, self.steps)
 
@@ -86,14 +89,23 @@ class Monitor(keras.callbacks.Callback):
         self.step += 1
         for report in self.reports:
             report.tick(self.step)
-        stopped = self.stop is not None and self.stop.number is not None
         due = self._due(self.every) or self.step == self.done + 1
         validate, save = self.validate and self._due(self.validate_every), self._due(self.checkpoint_every)
+        stopped, late = self._told(due)
+        save = save or late
         if due or validate or save or stopped:
             self._measure(validate and not stopped, save or stopped)
         if stopped:
             self.on_train_end()
-            raise Interrupted(self.stop.number)
+            raise Interrupted(self.stop.number or signal.SIGTERM)
+
+    def _told(self, due):
+        """Whether a signal came, and whether a checkpoint is overdue; of several processes to any, asked at rows."""
+        if not (due or self.alone):
+            return False, False
+        stopped = self.stop is not None and self.stop.number is not None
+        late = due and self.saver is not None and time.monotonic() - self.saved > self.checkpoint_seconds
+        return [share > 0 for share in processes.mean([stopped, late])]
 
     def _due(self, every):
         return self.step % every == 0 or self.step == self.steps
@@ -106,7 +118,7 @@ class Monitor(keras.callbacks.Callback):
             report.row(row)
         self._check(row)
         improved = self.patience is not None and validate and self.best_step == self.step
-        if self.saver and (save or improved or time.monotonic() - self.saved > self.checkpoint_seconds):
+        if self.saver and (save or improved):
             self.saver.save(self.model, self.step, row["val_loss"])
             self.saved = time.monotonic()
         if self.patience is not None and validate and self.step - self.best_step >= self.patience * self.validate_every:
@@ -176,11 +188,12 @@ def validation_loss(model, batches):
 
     Args:
         model: a compiled model whose loss is the mean over the weights of a batch.
-        batches: iterable of (x, y, w) numpy batches of one shape.
+        batches: iterable of (x, y, w) numpy batches of one shape; of several processes each has its own slices.
     """
     total = count = 0.0
     for x, y, w in batches:
         loss = model.test_on_batch(x, y, w, return_dict=True)["loss"]  # of this batch alone
         total, count = total + float(loss) * float(w.sum()), count + float(w.sum())
     model.reset_metrics()
-    return total / count
+    total, count = processes.mean([total, count])
+    return float(total / count)

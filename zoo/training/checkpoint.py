@@ -15,8 +15,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from keras import backend, ops
+from keras import backend
 
+from zoo import processes
 from zoo.backend import give
 from zoo.checkpoint import Checkpoint, read_json, write
 
@@ -48,17 +49,30 @@ class Saver:
             OSError: the save before failed.
         """
         self.wait()
-        state = {name: _copied(v) for name, v in _state(model).items()}
-        self._thread = threading.Thread(target=self._run, args=(state, step, val_loss))
-        self._thread.start()
+        state = {name: _promised(v) for name, v in _state(model).items()}
+        if any(processes.spans(promise.variable.value) for promise in state.values()):
+            self._gather(state, step, val_loss)
+        elif processes.is_first():
+            state = {name: np.array(promise, copy=True) for name, promise in state.items()}  # a step overwrites it
+            self._thread = threading.Thread(target=self._run, args=(state, step, val_loss))
+            self._thread.start()
+
+    def _gather(self, state, *facts):
+        """All processes bring their parts of each tensor, and the first writes them: nobody holds more than one."""
+        if processes.is_first():
+            _write(self.directory, self.keep, state, *facts)
+        else:
+            for promise in state.values():
+                np.asarray(promise)
 
     def wait(self):
-        """Returns when the last save is on the disk; raises what it failed with."""
+        """Returns, in all processes, when the last save is on the disk; raises what it failed with."""
         if self._thread is not None:
             self._thread.join()
         error, self._thread, self._error = self._error, None, None
         if error is not None:
             raise error
+        processes.barrier("saved")
 
     def _run(self, *args):
         try:
@@ -125,21 +139,31 @@ def restore(directory, model, step=None):
     >>> restore(runs, model)
     7
     """
+    found = _newest(directory, step) if processes.is_first() else None
+    found = int(processes.broadcast(-1 if found is None else found))
+    if found < 0:
+        return 0
+    path = Path(directory) / f"{found:09d}"
+    if not path.is_dir():
+        raise ValueError(f"{path} is not there in process {processes.index()}: all must see the directory of the run.")
+    stored, state = Checkpoint(path), _state(model)
+    _compare(path, stored, state)
+    for name, variable in state.items():
+        value = stored.read(name)
+        give(variable, value) if _is_float(variable) else variable.assign(value.astype(variable.dtype))
+    return found
+
+
+def _newest(directory, step):
+    """The step of the newest checkpoint that is whole, or `step` if that is; else None."""
     for path in reversed(checkpoints(directory)):
         if step not in (None, int(path.name)):
             continue
         try:
-            stored = _verified(path)
+            _verify(path)
+            return int(path.name)
         except (ValueError, OSError) as error:
-            warnings.warn(f"The checkpoint {path} is damaged and skipped: {error}", stacklevel=2)
-            continue
-        state = _state(model)
-        _compare(path, stored, state)
-        for name, variable in state.items():
-            value = stored.read(name)
-            give(variable, value) if _is_float(variable) else variable.assign(value.astype(variable.dtype))
-        return int(path.name)
-    return 0
+            warnings.warn(f"The checkpoint {path} is damaged and skipped: {error}", stacklevel=3)
 
 
 def checkpoints(directory):
@@ -176,28 +200,27 @@ def _state(model):
     return state
 
 
-def _copied(variable):
-    """A copy in the host's memory, for the next step overwrites the original.
+def _promised(variable):
+    """Its value, once numpy asks for it.
 
     `zoo.checkpoint.write` takes floats; in float64 the integers of seeds and steps are exact.
     """
-    value = ops.convert_to_numpy(variable.value)
-    return np.array(value, dtype=None if _is_float(variable) else "float64", copy=True)
+    return processes.Whole(variable, None if _is_float(variable) else "float64")
 
 
 def _is_float(variable):
     return backend.is_float_dtype(variable.dtype)
 
 
-def _verified(path):
-    """The tensors of a checkpoint whose files are those that were written."""
+def _verify(path):
+    """Raises for a checkpoint whose files are not those that were written."""
     state = read_json(path / "state.json")
     if state.get("format") != FORMAT or state.get("step") != int(path.name) or not isinstance(state.get("files"), dict):
         raise ValueError(f"{path / 'state.json'} does not describe step {int(path.name)} in format {FORMAT}.")
     for name, digest in state["files"].items():
         if _digest(path / name) != digest:
             raise ValueError(f"{name} is not what was written.")
-    return Checkpoint(path)
+    Checkpoint(path)
 
 
 def _compare(path, stored, state):
