@@ -12,8 +12,8 @@ import sys
 
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ["XLA_FLAGS"] = (  # compiled for eight devices, and soon rather than well
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true"
+    f"--xla_force_host_platform_device_count={os.environ.get('ZOO_TEST_DEVICES', 8)} "
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 
 import keras

@@ -1,5 +1,7 @@
 """The processes of a job on JAX: `jax.distributed`, whose coordinator is the first process."""
 
+import os
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -10,6 +12,8 @@ LEAVING = 30  # seconds that a process which is done waits for the others
 
 def start(coordinator, num_processes, process_id):
     """Joins; JAX knows TPU pods, SLURM and Open MPI by itself."""
+    if coordinator is None and os.environ.get("SLURM_NTASKS") == "1":
+        return  # JAX would let the one task see one GPU alone
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT,
                                    shutdown_timeout_seconds=LEAVING)  # fmt: skip

@@ -14,8 +14,8 @@ from zoo import processes
 from zoo.sharding.rules import Rules
 from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
-__all__ = ["AXES", "DATA_AXES", "SHARDS", "batches", "current", "everywhere", "gathered", "gathering", "make", "parse",
-           "placed", "planned", "scope", "use"]  # fmt: skip
+__all__ = ["AXES", "DATA_AXES", "SHARDS", "batches", "current", "everywhere", "gathered", "gathering", "make",
+           "only_alone", "parse", "placed", "planned", "scope", "use"]  # fmt: skip
 
 # backend: module with `devices`, `Mesh`, `placed`, `everywhere`, `gathering`, `gathered`
 ENGINES = {"jax": "zoo.sharding._jax"}
@@ -77,6 +77,12 @@ def current():
     """The `Mesh` in force, or None."""
     mesh = keras.distribution.distribution()
     return mesh if isinstance(mesh, Rules) else None
+
+
+def only_alone(what):
+    """Raises a ValueError for what several processes cannot do on a mesh."""
+    if current() is not None and processes.count() > 1:
+        raise ValueError(f"{what} works in one process alone: save the model, and load it in one.")
 
 
 def planned(config):

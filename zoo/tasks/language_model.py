@@ -5,6 +5,7 @@ import contextlib
 import keras
 from keras import ops
 
+from zoo import sharding
 from zoo.losses import chunked_cross_entropy
 from zoo.tasks import accumulation
 from zoo.tasks.task import Task
@@ -64,6 +65,7 @@ class LanguageModel(Task):
 
     def log_likelihoods(self, x, labels, weights):
         """Log-probabilities of the labels whose weight is not 0, a float32 array a row, in nats."""
+        sharding.only_alone("Scoring texts")
         logits = ops.log_softmax(self(x), axis=-1)
         picked = ops.take_along_axis(logits, ops.convert_to_tensor(labels)[..., None], axis=-1)
         picked = ops.convert_to_numpy(ops.stop_gradient(picked))[..., 0]

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo import sharding
 from zoo.tasks.language_model import LanguageModel
 
 
@@ -60,6 +61,7 @@ class MaskedLM(LanguageModel):
         Raises:
             ValueError: no mask in the text, or none in the tokenizer.
         """
+        sharding.only_alone("fill_mask")
         x = self.inputs_of(text)
         mask_id = self.tokenizer.mask_id
         places = np.flatnonzero(x["token_ids"][0] == mask_id) if mask_id is not None else []
