@@ -14,8 +14,8 @@ from zoo import processes
 from zoo.sharding.rules import Rules
 from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
-__all__ = ["AXES", "DATA_AXES", "SHARDS", "batches", "current", "everywhere", "gathered", "gathering", "make",
-           "only_alone", "parse", "placed", "planned", "scope", "use"]  # fmt: skip
+__all__ = ["AXES", "DATA_AXES", "SHARDS", "batches", "current", "everywhere", "gathered", "gathering",
+           "in_one_order", "make", "only_alone", "parse", "placed", "planned", "scope", "use"]  # fmt: skip
 
 # backend: module with `devices`, `Mesh`, `placed`, `everywhere`, `gathering`, `gathered`
 ENGINES = {"jax": "zoo.sharding._jax"}
@@ -125,57 +125,70 @@ def _splits_weights():
 
 
 @contextlib.contextmanager
-def batches(data, batch_size=None, shuffled=False):
+def batches(*parts):
     """Within it, arrays are cut into the batches that one device would see; each process takes its rows of them.
 
     All batches are whole on every device if the last one cannot be split as the others are.
 
     Args:
-        data: arrays in any nesting, the same in every process; anything else, such as a loader, is let through.
-        batch_size: rows in a batch, over all processes; None for Keras's 32.
-        shuffled: whether Keras is to shuffle them.
+        parts: pairs of arrays in any nesting, the same in every process, and the rows in a batch over all processes,
+            None for Keras's 32. Anything but arrays, such as a loader, is let through.
 
     Yields:
-        The data for Keras, and a dictionary with its `batch_size` where that is another.
-
-    Raises:
-        ValueError: rows to be shuffled that do not divide over several processes, which would draw different orders.
+        For each pair the data for Keras, and a dictionary with its `batch_size` where that is another.
     """
-    mesh, size = current(), batch_size or 32
-    rows = next((len(a) for a in keras.tree.flatten(data) if getattr(a, "ndim", 0)), 0) if mesh else 0
-    if not rows:
-        yield data, {}
+    mesh = current()
+    if mesh is None:
+        yield [(data, {}) for data, _ in parts]
         return
-    before, parts, (index, count) = mesh.whole, mesh.num_model_replicas, mesh.data_slice
-    several = processes.count() > 1
-    if several and ((rows >= size and size % parts) or (rows % size) % parts):
-        mesh.whole = True
-        if shuffled:
-            raise ValueError(
-                f"{rows} rows in batches of {size} do not divide into the {parts} parts of the mesh: choose numbers "
-                f"that {parts} divides, or a loader."
-            )
-    elif rows > size and (rows % size) % parts and size % parts == 0:
-        mesh.whole = True
-    if mesh.whole and not before:
-        mesh.note(f"{rows} rows in batches of {size} leave {rows % size}, which {parts} parts of data do not divide: "
-                  "every batch is whole on every device")  # fmt: skip
+    before, parts = mesh.whole, [(data, size or 32) for data, size in parts]
+    for data, size in parts:
+        _make_whole(mesh, _rows(data), size)
     try:
-        if count == 1 or mesh.whole:
-            yield data, {}
-        else:
-            mine = _mine(rows, size, index, count)
-            part = keras.tree.map_structure(lambda a: a[mine] if getattr(a, "ndim", 0) else a, data)
-            yield part, {"batch_size": -(-size // count)}
+        yield [_own(mesh, data, size) for data, size in parts]
     finally:
         mesh.whole = before
 
 
-def _mine(rows, size, index, count):
-    """The numbers of the rows of slice `index` of every batch."""
+def _rows(data):
+    return next((len(a) for a in keras.tree.flatten(data) if getattr(a, "ndim", 0)), 0)
+
+
+def _make_whole(mesh, rows, size):
+    """Sets `mesh.whole` where batches do not divide; in one process Keras splits each as it can if all are odd."""
+    parts = mesh.num_model_replicas
+    uneven, uneven_rest = rows >= size and size % parts > 0, rows % size % parts > 0
+    if uneven or uneven_rest if processes.count() > 1 else uneven_rest and rows > size and not uneven:
+        mesh.whole = True
+        mesh.note(f"{rows} rows in batches of {size} leave {rows % size}, which {parts} parts of data do not divide: "
+                  "every batch is whole on every device")  # fmt: skip
+
+
+def _own(mesh, data, size):
+    """The rows of this process's slice of every batch, and their number in a batch if it is another."""
+    rows, (index, count) = _rows(data), mesh.data_slice
+    if not rows or count == 1 or mesh.whole:
+        return data, {}
     full = rows // size * size
-    whole = np.arange(full).reshape(-1, count, size // count)[:, index] if full else np.arange(0)
-    return np.concatenate([whole.ravel(), np.arange(full, rows).reshape(count, -1)[index]])
+    numbers = np.arange(full).reshape(-1, count, size // count)[:, index].ravel() if full else np.arange(0)
+    numbers = np.concatenate([numbers, np.arange(full, rows).reshape(count, -1)[index]])
+    part = keras.tree.map_structure(lambda a: a[numbers] if getattr(a, "ndim", 0) else a, data)
+    return part, {"batch_size": -(-size // count)}
+
+
+@contextlib.contextmanager
+def in_one_order():
+    """Within it, Keras shuffles arrays in the same order in all processes."""
+    if current() is None or processes.count() == 1:
+        yield
+        return
+    seed = int(processes.broadcast(np.random.randint(2**31 - 1)))
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def placed(array):

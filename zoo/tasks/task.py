@@ -137,12 +137,12 @@ class Task(LoadableTask, Quantizable, keras.Model):
             validation_data = self._prepared(*validation_data)
         elif is_text(validation_data):
             validation_data = self._prepared(validation_data)
-        size, shuffled = kwargs.get("batch_size"), kwargs.get("shuffle", True)
-        held_out = sharding.batches(validation_data, kwargs.get("validation_batch_size") or size, shuffled=True)
-        with sharding.batches((x, y, sample_weight), size, shuffled) as (data, options), held_out as (validation, more):
-            kwargs |= options | {f"validation_{name}": value for name, value in more.items()}
-            x, y, sample_weight = data
-            return super().fit(x, y, sample_weight=sample_weight, validation_data=validation, **kwargs)
+        size = kwargs.get("batch_size")
+        held_out = validation_data, kwargs.get("validation_batch_size") or size
+        with sharding.in_one_order(), sharding.batches(((x, y, sample_weight), size), held_out) as (ours, held_out):
+            (x, y, sample_weight), options = ours
+            kwargs |= options | {f"validation_{name}": value for name, value in held_out[1].items()}
+            return super().fit(x, y, sample_weight=sample_weight, validation_data=held_out[0], **kwargs)
 
     def _check_precision(self):
         if self.quantization or self.backbone.quantization:
@@ -156,12 +156,12 @@ class Task(LoadableTask, Quantizable, keras.Model):
     def evaluate(self, x=None, y=None, *, sample_weight=None, **kwargs):
         """Keras's evaluate; `x` may also be raw text."""
         x, y, sample_weight = self._prepared(x, y, sample_weight)
-        with sharding.batches((x, y, sample_weight), kwargs.get("batch_size")) as ((x, y, weight), options):
+        with sharding.batches(((x, y, sample_weight), kwargs.get("batch_size"))) as [((x, y, weight), options)]:
             return super().evaluate(x, y, sample_weight=weight, **{**kwargs, **options})
 
     def predict(self, x, **kwargs):
         """Keras's predict: logits for raw text or the batch dictionary."""
-        with sharding.batches(self.inputs_of(x), kwargs.get("batch_size")) as (x, options):
+        with sharding.batches((self.inputs_of(x), kwargs.get("batch_size"))) as [(x, options)]:
             return super().predict(x, **{**kwargs, **options})
 
     def _prepared(self, x, y=None, sample_weight=None):

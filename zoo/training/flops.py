@@ -11,7 +11,7 @@ import time
 import numpy as np
 from keras import ops
 
-from zoo import backend, sharding
+from zoo import backend, processes, sharding
 
 # Dense matrix products in bfloat16 (float16 before Ampere), FLOP/s of what JAX or PyTorch call one device, from the
 # vendors' data sheets. A core of TPU v2 and v3 is a device, half a chip.
@@ -59,7 +59,7 @@ def device_peak():
     """FLOP/s of matrix products on the devices in use: by name, measured in float32 on a CPU, None if unknown."""
     name = backend.device_name()
     if name is None:
-        return measured_peak()
+        return processes.count() * measured_peak()
     found = [known for known in PEAKS if re.search(rf"\b{known}\b", name)]
     devices = sharding.current().num_devices if sharding.current() else 1
     return devices * PEAKS[max(found, key=len)] if found else None
