@@ -50,7 +50,6 @@ def results(name):
         "evaluate": model.evaluate(x, y, sample_weight=w, batch_size=4, verbose=0),
         "predict": [model.predict({k: v[:n] for k, v in x.items()}, batch_size=4, verbose=0).tolist() for n in (8, 5)],
         "generate": model.generate({"token_ids": ids[:4, :6]}, max_new_tokens=6).tolist(),
-        "beam": model.generate({"token_ids": ids[:2, :6]}, max_new_tokens=4, sampler=zoo.samplers.Beam(2)).tolist(),
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from zoo import processes
 from zoo.checkpoint import Checkpoint
 from zoo.training.reports import read_rows
 
-MESHES = ("data:2,model:2/fsdp", "data:4")
+MESHES = ("data:2,model:2/fsdp",)
 ROOT = Path(__file__).parents[1]
 
 
@@ -55,13 +55,13 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_results_are_those_of_one_device(runs, mesh):
-    """Losses, validation, a resumed run, evaluation, prediction and embeddings, of rows that divide and that do not."""
+    """Losses, validation, a resumed run, evaluation, prediction of rows that divide and that do not, generation."""
     _, one, several = runs
     one, several = dict(one), dict(several[mesh])
     assert several.pop("slice") == [0, 2] and one["losses"][0] > one["losses"][-2] + 0.05
     np.testing.assert_allclose(several.pop("resumed"), np.array(one["losses"][4:], float), rtol=1e-6)
     for name, value in several.items():
-        if name in ("generate", "beam"):
+        if name == "generate":
             assert value == one[name]
         elif name == "predict":
             for ours, theirs in zip(value, one[name], strict=True):
