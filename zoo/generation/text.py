@@ -232,7 +232,8 @@ class Generation:
             batch = [rows[i] for i in filled]
             inputs = None if memory is None else {k: v[filled] for k, v in memory.items()}
             if isinstance(plan.sampler, Beam):
-                texts = search(self, batch, room, plan.sampler, plan.stop_ids, inputs)
+                with sharding.whole(self):
+                    texts = search(self, batch, room, plan.sampler, plan.stop_ids, inputs)
                 results = [[(text.ids, text.logs, text.score, []) for text in best] for best in texts]
             else:
                 results = [[row] for row in self._sampled(batch, inputs, plan, filled, room, done)]
@@ -244,6 +245,10 @@ class Generation:
         """What the sampler's way of decoding yields, each row with uniform numbers of its own."""
         if not room:
             return
+        with sharding.whole(self), sharding.whole(plan.draft):
+            yield from self._decoded(rows, memory, plan, numbers, room)
+
+    def _decoded(self, rows, memory, plan, numbers, room):
         if isinstance(plan.sampler, Contrastive):
             yield from contrastive.decode(self, rows, room, plan.sampler, plan.stop_ids, memory, plan.scored)
             return

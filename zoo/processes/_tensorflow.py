@@ -22,8 +22,14 @@ def start(coordinator, num_processes, process_id):
         workers = [f"{host}:{int(port) + i}" for i in range(num_processes)]
         task = {"type": "worker", "index": process_id}
         os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
-    if "TF_CONFIG" in os.environ:
-        _strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    if "TF_CONFIG" not in os.environ:
+        return
+    config = json.loads(os.environ["TF_CONFIG"])
+    hosts = [worker.rpartition(":")[0] for worker in config["cluster"]["worker"]]
+    mine, gpus = config["task"]["index"], tf.config.list_physical_devices("GPU")
+    if gpus:  # the processes of a host take one each
+        tf.config.set_visible_devices(gpus[hosts[:mine].count(hosts[mine]) % len(gpus)], "GPU")
+    _strategy = tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def index():
@@ -42,23 +48,19 @@ def gathered(values):
     """Float64 (n,) of each process as (processes, n)."""
     rows = np.zeros((count(), len(values)))
     rows[index()] = values
-    return _total(tf.constant(rows)).numpy()
+    return summed([tf.constant(rows)])[0].numpy()
 
 
+@tf.function(autograph=False)
 def summed(tensors):
-    """Sums of tensors over the processes, in one message or a few; inside a `tf.function`."""
-    return _strategy.run(_all_reduce, args=(list(tensors),))
+    """Sums of a list of tensors over the processes."""
+    return _strategy.run(_all_reduce, args=(tensors,))
 
 
-@tf.autograph.experimental.do_not_convert
 def _all_reduce(tensors):
     tensors = [tf.identity(x) for x in tensors]  # on this process's device, without which TensorFlow finds no place
-    return tf.distribute.get_replica_context().all_reduce("SUM", tensors)
-
-
-@tf.function(autograph=False, reduce_retracing=True)
-def _total(tensor):
-    return summed([tensor])[0]
+    options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=25_000_000)
+    return tf.distribute.get_replica_context().all_reduce("SUM", tensors, options)
 
 
 def whole(tensor):

@@ -1,5 +1,6 @@
 """The processes of a job on PyTorch: `torch.distributed`, as torchrun starts it; gloo on CPUs, NCCL on GPUs."""
 
+import atexit
 import datetime
 import os
 
@@ -28,6 +29,7 @@ def start(coordinator, num_processes, process_id):
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", (process_id or 0) % gpus)))
     distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=SILENCE, **given)
     _host = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    atexit.register(distributed.destroy_process_group)
 
 
 def index():

@@ -1,7 +1,7 @@
 """Models over many devices: a mesh in words, one rule for every weight of every family, an error for what cannot be.
 
-A backend's engine is one private module, `_jax.py`, `_torch.py` or `_tensorflow.py`. On JAX a mesh is run by one program;
-elsewhere a program sees a piece of each batch. This module knows which mesh is in force, and no layer.
+A backend's engine is one private module, `_jax.py`, `_torch.py` or `_tensorflow.py`. On JAX one program runs on all of a
+mesh; elsewhere a program sees a piece of each batch. This module knows which mesh is in force, and no layer.
 """
 
 import contextlib
@@ -54,6 +54,17 @@ def scope(mesh, shard="none"):
     use(made := make(mesh, shard))
     try:
         yield made
+    finally:
+        use(before)
+
+
+@contextlib.contextmanager
+def nowhere():
+    """Within it no mesh is in force."""
+    before = current()
+    use(None)
+    try:
+        yield
     finally:
         use(before)
 
@@ -112,6 +123,14 @@ def spread(task):
     """Lays out a task that was just built over the mesh in force."""
     if pieces() > 1:
         current().spread(task)
+        reseed(task.variables)
+
+
+def reseed(variables):
+    """Gives each process random numbers of its own, from seeds that are the same in all."""
+    for v in variables if _in_force and current().apart else ():
+        if v.path.endswith("seed_generator_state"):
+            v.assign(v + keras.ops.convert_to_tensor([processes.index(), 0], v.dtype))
 
 
 def prepared(optimizer):
@@ -121,9 +140,22 @@ def prepared(optimizer):
     return optimizer
 
 
+def check_compiled(loss, jit_compile):
+    """Raises a ValueError for what `compile` takes and pieces of batches cannot do."""
+    name, reduction = keras.backend.backend(), getattr(loss, "reduction", "mean")
+    if jit_compile is not False:
+        raise ValueError(f"jit_compile={jit_compile!r} does not go with a mesh on {name}: leave it out.")
+    if getattr(loss, "compares_rows", False):
+        raise ValueError(f"{type(loss).__name__} compares the rows of a batch, of which a program sees a piece on {name}: "
+                         "use KERAS_BACKEND=jax, or leave the mesh out.")  # fmt: skip
+    if reduction in (None, "none", "sum"):
+        raise ValueError(f"reduction={reduction!r} of the loss has no mean over pieces of a batch on {name}: "
+                         "use mean_with_sample_weight.")  # fmt: skip
+
+
 @contextlib.contextmanager
 def together(task):
-    """Within it, the optimizer of a task moves weights by the gradients of all pieces of a batch."""
+    """A step of a task, within which its optimizer moves weights by the gradients of all pieces of a batch."""
     optimizer, many = task.optimizer, pieces() > 1
     if many:
         task.optimizer = Averaging(optimizer, current().begin_step(task))
@@ -132,6 +164,7 @@ def together(task):
     finally:
         if many:
             task.optimizer = optimizer
+            current().end_step(task)
 
 
 def average(tensor):

@@ -6,9 +6,10 @@ Keras's loop and optimizers, and no layer.
 
 import contextlib
 
+import keras
 import tensorflow as tf
 
-from zoo import processes
+from zoo import backend, processes
 from zoo.processes import _tensorflow as collectives
 from zoo.sharding.rules import Rules
 
@@ -30,10 +31,11 @@ class Mesh(Rules):
         self.pieces, self.apart = self.num_devices, processes.count() > 1
         self.data_slice = (processes.index(), self.pieces) if self.apart else (0, 1)
         if sizes["model"] > 1 or shard == "fsdp":
-            what, other = ("shard='fsdp'", "jax or torch") if sizes["model"] == 1 else (f"model:{sizes['model']}", "jax")
+            what = "shard='fsdp' needs KERAS_BACKEND=jax or torch"
+            what = what if sizes["model"] == 1 else f"model:{sizes['model']} needs KERAS_BACKEND=jax"
             raise ValueError(
-                f"{what} needs KERAS_BACKEND={other}, for weights are not split on TensorFlow: use "
-                f"data:{self.pieces} with shard='none', if the model fits on one device."
+                f"{what}, for weights are not split on TensorFlow: use data:{self.pieces}, without shard, if the "
+                "model fits on one device."
             )
         self._strategy, self._scope = None, contextlib.ExitStack()
         if self.pieces > 1 and not self.apart:
@@ -53,11 +55,19 @@ class Mesh(Rules):
         """The mean of a tensor over the pieces."""
         if self.apart:
             return self.summed([tensor])[0] / self.pieces
-        return _context().all_reduce("MEAN", tensor) if self.pieces > 1 else tensor
+        context = _context()  # None where Keras only tries a model out
+        return tensor if context is None else context.all_reduce("MEAN", tensor)
 
     def summed(self, tensors):
         """Sums of tensors over the processes."""
         return collectives.summed(tensors)
+
+    def spread(self, task):
+        """The first process's weights for all; devices of one process have the same from the start."""
+        if self.apart and not backend.is_uninitialised():
+            weights = [v for v in task.variables if keras.backend.is_float_dtype(v.dtype)]
+            for v, value in zip(weights, self.summed([v.value * float(processes.is_first()) for v in weights])):
+                v.assign(value)
 
     def prepared(self, optimizer):
         """Keras sums gradients over devices only after it has clipped them. Here they have been summed before."""

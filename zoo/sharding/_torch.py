@@ -59,8 +59,12 @@ class Mesh(Rules):
             split_slots(optimizer)
 
     def begin_step(self, task):
-        """A training step of a task begins; returns the function that averages its gradients."""
+        """A step of a task begins; returns the function that averages its gradients."""
         return task.pieces.begin(overlaps=task.slices == 1)
+
+    def end_step(self, task):
+        """The step is over."""
+        task.pieces.end()
 
     def settle(self, task):
         """A loss was computed: weights that were gathered for it are not needed before the backward pass."""
@@ -82,8 +86,12 @@ class Gradients:
         self.overlaps, self.sent, self.missing = overlaps, [], [len(bucket) for bucket in self.buckets]
         return self.averaged
 
+    def end(self):
+        """The step is over: nobody waits for gradients."""
+        self.overlaps = False
+
     def settle(self):
-        """Nothing to do after a forward pass."""
+        """Nothing was gathered."""
 
     def whole(self):
         """A context in which every process holds all weights, as it always does."""
@@ -92,7 +100,7 @@ class Gradients:
     def averaged(self, grads, variables):
         """The means of a step's gradients; None stays None, and must be None everywhere."""
         given = {v.value: g for v, g in zip(variables, grads) if g is not None}
-        if list(given) != self.parameters:
+        if [id(p) for p in given] != [id(p) for p in self.parameters]:
             self._watch(list(given))
         while len(self.sent) < len(self.buckets):
             self._send([given[p] for p in self.buckets[len(self.sent)]])

@@ -23,7 +23,7 @@ class Shards:
     """
 
     def __init__(self, task, sizes):
-        self.task, self.keeps = task, False
+        self.task, self.steps = task, False
         names = [name for name in ("replica", "data") if name == "data" or sizes[name] > 1]
         sizes = tuple(sizes[name] for name in names)
         mesh = init_device_mesh(task.variables[0].value.device.type, sizes, mesh_dim_names=tuple(names))
@@ -38,7 +38,7 @@ class Shards:
             own = [left.pop(id(v)) for v in module.variables if id(v) in left]
             self.units.append(_Unit(module, mesh, others, [(v, holders[id(v)]) for v in own]))
         self.shares = [(v, v.value) for unit in self.units for v, _ in unit.held]
-        task.register_forward_hook(lambda *_: None if self.keeps else self.settle())
+        task.register_forward_hook(lambda *_: None if self.steps else self.settle())
         task.nothing = lambda: None
         register_fsdp_forward_method(task, "nothing")
         task.nothing()  # makes the task PyTorch's root, whichever unit runs first
@@ -46,8 +46,13 @@ class Shards:
 
     def begin(self, overlaps):
         """A step begins: after the forward pass the task's own weights stay whole, for the loss reads them."""
-        self.keeps = True
+        self.steps = True
         return self.averaged
+
+    def end(self):
+        """The step is over."""
+        self.steps = False
+        self.settle()
 
     def averaged(self, grads, variables):
         """The gradients, which PyTorch has averaged; but for those of weights that were added since."""
@@ -56,11 +61,16 @@ class Shards:
         return grads
 
     def settle(self):
-        """Points variables at their shares, where optimizer and files look, and frees what was gathered for them."""
-        self.keeps = False
+        """Points variables at their shares, where optimizer and files look, after a loss or whatever read them whole.
+
+        Keras has forgotten the gradients of what the task's modules hold, which is not the shares at that time.
+        """
         for v, share in self.shares:
             v._value = share
-        if not torch.is_grad_enabled():
+        if self.steps and torch.is_grad_enabled():
+            for _, share in self.shares:
+                share.grad = None
+        else:
             self.task.reshard()
 
     @contextlib.contextmanager
@@ -123,7 +133,7 @@ def split_slots(optimizer):
 
     def made(reference_variable, *args, **kwargs):
         slot, weight = make(reference_variable, *args, **kwargs), reference_variable.value
-        if isinstance(weight, DTensor) and tuple(slot.shape) == tuple(weight.shape):
+        if isinstance(weight, DTensor) and not isinstance(slot.value, DTensor) and slot.shape == weight.shape:
             split = distribute_tensor(slot.value.data, weight.device_mesh, weight.placements, src_data_rank=None)
             slot._value = torch.nn.Parameter(split, requires_grad=False)
         return slot

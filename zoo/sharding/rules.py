@@ -120,6 +120,9 @@ class Rules:
     def prepared(self, optimizer):
         """Makes an optimizer that is not built yet fit for the mesh."""
 
+    def end_step(self, task):
+        """A step of a task is over."""
+
     def settle(self, task):
         """A loss was computed."""
 

@@ -95,8 +95,8 @@ class Task(LoadableTask, Quantizable, keras.Model):
             optimizer = keras.optimizers.get(optimizer)
         if optimizer is not None and not optimizer.built:
             sharding.prepared(optimizer)
-        if sharding.pieces() > 1 and not kwargs.setdefault("jit_compile", False) is False:
-            raise ValueError(f"jit_compile does not go with a mesh on {keras.backend.backend()}: leave it out.")
+        if sharding.pieces() > 1:
+            sharding.check_compiled(loss, kwargs.setdefault("jit_compile", False))
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
     def make_loss(self):
@@ -128,6 +128,11 @@ class Task(LoadableTask, Quantizable, keras.Model):
         with sharding.together(self):
             return self.step(*args, **kwargs)
 
+    def test_step(self, *args, **kwargs):
+        """Keras's."""
+        with sharding.together(self):
+            return super().test_step(*args, **kwargs)
+
     def step(self, *args, **kwargs):
         """Keras's `train_step`, on what this program sees of a batch."""
         return super().train_step(*args, **kwargs)
@@ -141,10 +146,11 @@ class Task(LoadableTask, Quantizable, keras.Model):
     def piece_loss(self, x, y, y_pred, sample_weight, training):
         """Keras's loss times this piece's share of the weights, over an average piece's."""
         loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-        weights = keras.tree.flatten(x)[:1] if sample_weight is None else keras.tree.flatten(sample_weight)
-        if sharding.pieces() == 1 or not weights:
-            return loss
-        total = sum(ops.sum(ops.cast(w if sample_weight is not None else ops.ones_like(w[:, 0]), "float32")) for w in weights)
+        if sharding.pieces() == 1 or getattr(self.loss, "reduction", None) != "mean_with_sample_weight":
+            return loss  # else a mean over rows, of which all pieces have as many
+        if sample_weight is None:
+            sample_weight = ops.ones_like(keras.tree.flatten(x)[0][:, 0])  # rows count alike
+        total = sum(ops.sum(ops.cast(w, "float32")) for w in keras.tree.flatten(sample_weight))
         return loss * (total / ops.maximum(sharding.average(total), 1e-9))
 
     def get_metrics_result(self):
