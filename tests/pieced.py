@@ -8,6 +8,7 @@ import json
 import os
 import random
 import sys
+import traceback
 from pathlib import Path
 
 import keras
@@ -135,5 +136,6 @@ if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
     except Exception as error:
-        print(f"stopped: {error}", file=sys.stderr, flush=True)
+        traceback.print_exception(error)
+        print("stopped", file=sys.stderr, flush=True)
         os._exit(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
+from zoo import sharding
 from zoo.checkpoint import read_json
 from zoo.generation import contrastive, settings, speculative
 from zoo.generation.beam import search

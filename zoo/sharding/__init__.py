@@ -1,7 +1,7 @@
 """Models over many devices: a mesh in words, one rule for every weight of every family, an error for what cannot be.
 
-A backend's engine is one private module, `_jax.py`, `_torch.py` or `_tensorflow.py`. On JAX one program runs on all of a
-mesh; elsewhere a program sees a piece of each batch. This module knows which mesh is in force, and no layer.
+A backend's engine is one private module, `_jax.py`, `_torch.py` or `_tensorflow.py`. On JAX one program runs on the
+whole mesh; elsewhere a program sees a piece of each batch. This module knows which mesh is in force, and no layer.
 """
 
 import contextlib
@@ -15,9 +15,14 @@ from zoo.sharding.pieces import Averaging
 from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
 __all__ = ["AXES", "DATA_AXES", "SHARDS", "average", "batches", "check_compiled", "current", "everywhere", "gathered",
+<<<<<<< HEAD
            "gathering", "in_one_order", "loss_scale", "make", "nowhere", "only_alone", "over_processes", "parse",
            "pieces", "placed", "plain", "planned", "prepared", "reseed", "scope", "settle", "spread", "together", "use",
            "whole"]  # fmt: skip
+=======
+           "gathering", "loss_scale", "make", "nowhere", "over_processes", "parse", "pieces", "placed", "plain",
+           "planned", "prepared", "reseed", "scope", "settle", "spread", "together", "use", "whole"]  # fmt: skip
+>>>>>>> a34ce5e (Blocks computed anew in the backward pass find their shares again)
 
 _in_force = []  # the mesh, where there is one
 
@@ -146,8 +151,8 @@ def check_compiled(loss, jit_compile):
     if jit_compile is not False:
         raise ValueError(f"jit_compile={jit_compile!r} does not go with a mesh on {name}: leave it out.")
     if getattr(loss, "compares_rows", False):
-        raise ValueError(f"{type(loss).__name__} compares the rows of a batch, of which a program sees a piece on {name}: "
-                         "use KERAS_BACKEND=jax, or leave the mesh out.")  # fmt: skip
+        raise ValueError(f"{type(loss).__name__} compares the rows of a batch, of which a program sees a piece on "
+                         f"{name}: use KERAS_BACKEND=jax, or leave the mesh out.")  # fmt: skip
     if reduction in (None, "none", "sum"):
         raise ValueError(f"reduction={reduction!r} of the loss has no mean over pieces of a batch on {name}: "
                          "use mean_with_sample_weight.")  # fmt: skip
@@ -190,7 +195,7 @@ def plain(tensor):
 
 def whole(task):
     """A context in which layers of a task can be run alone, outside its `call`."""
-    return current().whole(task) if pieces() > 1 else contextlib.nullcontext()
+    return current().complete(task) if pieces() > 1 else contextlib.nullcontext()
 
 
 def over_processes(metrics_variables):

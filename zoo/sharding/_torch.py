@@ -70,7 +70,7 @@ class Mesh(Rules):
         """A loss was computed: weights that were gathered for it are not needed before the backward pass."""
         task.pieces.settle()
 
-    def whole(self, task):
+    def complete(self, task):
         """A context in which every process holds all weights."""
         return task.pieces.whole()
 

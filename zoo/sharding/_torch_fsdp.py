@@ -6,6 +6,7 @@ knows PyTorch's modules and Keras's variables, and no arithmetic.
 """
 
 import contextlib
+import functools
 
 import keras
 import torch
@@ -38,6 +39,8 @@ class Shards:
             own = [left.pop(id(v)) for v in module.variables if id(v) in left]
             self.units.append(_Unit(module, mesh, others, [(v, holders[id(v)]) for v in own]))
         self.shares = [(v, v.value) for unit in self.units for v, _ in unit.held]
+        for v, share in self.shares:  # a block that is computed anew in the backward pass leaves its variables whole
+            share.register_post_accumulate_grad_hook(functools.partial(setattr, v, "_value"))
         task.register_forward_hook(lambda *_: None if self.steps else self.settle())
         task.nothing = lambda: None
         register_fsdp_forward_method(task, "nothing")

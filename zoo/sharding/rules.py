@@ -126,7 +126,7 @@ class Rules:
     def settle(self, task):
         """A loss was computed."""
 
-    def whole(self, task):
+    def complete(self, task):
         """A context in which every device holds what it needs to run layers of a task alone."""
         return contextlib.nullcontext()
 
