@@ -1,6 +1,7 @@
-"""What tests/test_pieces.py runs in one process, and in each of several: python -m tests.pieced COMMAND DIRECTORY ….
+"""What tests/test_pieces.py runs in one process, and in each of several: python -m tests.pieced DIRECTORY MESHES ….
 
-One process without a mesh is the yardstick. The first of several writes what it found to DIRECTORY/COMMAND.json.
+One process without a mesh is the yardstick. The first of several writes what it found to DIRECTORY/found.json; then
+they train on, saving each step, until they are killed.
 """
 
 import contextlib
@@ -23,7 +24,9 @@ MODELS = {  # name: (task, backbone, further fields)
     "llama": ("CausalLM", "LlamaBackbone", {"num_key_value_heads": 2, "remat": True}),
     "t5": ("Seq2SeqLM", "T5Backbone", {"decoder_start_token_id": 0}),
 }
-STEPS = 12  # of the run that is killed
+if keras.backend.backend() == "tensorflow":  # which takes seconds to trace each
+    MODELS.pop("t5")
+STEPS = 200  # of the run that is killed
 
 
 def scope(mesh):
@@ -92,7 +95,7 @@ def train(directory, mesh):
     """Everything on a mesh."""
     with scope(mesh):
         found = {name: trained(name) for name in MODELS}
-        for accumulate in (1, 2):
+        for accumulate in (1, 2) if len(MODELS) > 1 else (2,):
             model = build("llama", accumulate=accumulate)
             losses = fit(model, batch("llama"))
             norm = float(processes.whole(model.optimizer.gradient_norm.value))
@@ -102,26 +105,29 @@ def train(directory, mesh):
         return found | used(model, directory)
 
 
-def run(directory, mesh="none"):
-    """Trains from the newest checkpoint, saving each step, to the end; the loss of each step."""
+def run(directory, mesh="none", steps=STEPS):
+    """Trains so many steps, from the newest checkpoint on, and saves each; the number of that, and the losses."""
     with scope(mesh):
         model, losses = build("llama"), []
         done = training.restore(directory / "checkpoints", model)
-        keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: losses.append(logs["loss"]))
-        for step in range(done, STEPS):
-            fit(model, batch("llama"), 1, callbacks=[keep])
+        for step in range(done, done + steps):
+            losses += fit(model, batch("llama"), 1)
             training.save(directory / "checkpoints", model, step + 1)
-        return {"done": done, "losses": losses}
+        return done, losses
 
 
-COMMANDS = {"train": lambda path, meshes: {mesh: train(path, mesh) for mesh in meshes.split("+")}, "run": run}
-
-
-def main(command, directory, mesh, port, count, index):
-    processes.start(f"127.0.0.1:{port}", int(count), int(index)) if int(count) > 1 else two_devices()
-    found = COMMANDS[command](Path(directory), mesh)
+def main(directory, meshes, port, count, index):
+    if int(count) == 1:
+        two_devices()
+    else:
+        processes.start(f"127.0.0.1:{port}", int(count), int(index))
+    directory, meshes = Path(directory), meshes.split("+")
+    found = {mesh: train(directory, mesh) for mesh in meshes}
     if processes.is_first():
-        (Path(directory) / f"{command}.json").write_text(json.dumps(found))
+        (directory / ".found").write_text(json.dumps(found))
+        (directory / ".found").rename(directory / "found.json")
+    if int(count) > 1:
+        run(directory, meshes[-1])
 
 
 def two_devices():

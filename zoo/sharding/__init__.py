@@ -15,14 +15,9 @@ from zoo.sharding.pieces import Averaging
 from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
 __all__ = ["AXES", "DATA_AXES", "SHARDS", "average", "batches", "check_compiled", "current", "everywhere", "gathered",
-<<<<<<< HEAD
            "gathering", "in_one_order", "loss_scale", "make", "nowhere", "only_alone", "over_processes", "parse",
            "pieces", "placed", "plain", "planned", "prepared", "reseed", "scope", "settle", "spread", "together", "use",
            "whole"]  # fmt: skip
-=======
-           "gathering", "loss_scale", "make", "nowhere", "over_processes", "parse", "pieces", "placed", "plain",
-           "planned", "prepared", "reseed", "scope", "settle", "spread", "together", "use", "whole"]  # fmt: skip
->>>>>>> a34ce5e (Blocks computed anew in the backward pass find their shares again)
 
 _in_force = []  # the mesh, where there is one
 
@@ -96,7 +91,7 @@ def current():
 
 def only_alone(what):
     """Raises a ValueError for what several processes cannot do on a mesh."""
-    if current() is not None and processes.count() > 1:
+    if _is_one_program() and processes.count() > 1:
         raise ValueError(f"{what} works in one process alone: save the model, and load it in one.")
 
 
@@ -200,7 +195,7 @@ def whole(task):
 
 def over_processes(metrics_variables):
     """A context in which the variables of metrics have their sums over the processes."""
-    if not (_in_force and current().apart) or processes.count() == 1:
+    if not metrics_variables or not (_in_force and current().apart) or processes.count() == 1:
         return contextlib.nullcontext()
     sums = current().summed([v.value for v in metrics_variables])
     return keras.StatelessScope(list(zip(metrics_variables, sums)))

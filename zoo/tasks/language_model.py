@@ -19,7 +19,6 @@ class LanguageModel(Task):
     """
 
     _without_logits = _hides_logits = False
-    _per_slice = None
 
     def configure(self):
         self.accuracy = keras.metrics.Mean(name="accuracy")
@@ -91,9 +90,10 @@ class LanguageModel(Task):
             _, y, weights = keras.utils.unpack_x_y_sample_weight(args[-1])
             self._per_slice = sharding.average(ops.sum(_weights(y, weights))) / self.slices
             try:
-                return accumulation.train_step(self, super().step, self.slices, *args)
+                logs = accumulation.train_step(self, super().step, self.slices, *args)
             finally:
                 self._per_slice = None
+            return self.get_metrics_result() if sharding.pieces() > 1 else logs
 
     def test_step(self, *args, **kwargs):
         """Keras's, on hidden states."""

@@ -121,7 +121,7 @@ class Task(LoadableTask, Quantizable, keras.Model):
         loss = sharding.gathering(super().compute_loss_and_updates, groups)
         return loss(trainable_variables, non_trainable_variables, *args, **kwargs)
 
-    slices = 1  # that a batch's rows pass in
+    slices, _per_slice = 1, None  # that a batch's rows pass in, and the labels of an average one while they do
 
     def train_step(self, *args, **kwargs):
         """Keras's, where gradients of pieces of a batch are averaged before weights are moved."""
@@ -154,8 +154,8 @@ class Task(LoadableTask, Quantizable, keras.Model):
         return loss * (total / ops.maximum(sharding.average(total), 1e-9))
 
     def get_metrics_result(self):
-        """Keras's, over all processes."""
-        with sharding.over_processes(self.metrics_variables):
+        """Keras's, over all processes once a batch is done."""
+        with sharding.over_processes(self.metrics_variables if self._per_slice is None else ()):
             return super().get_metrics_result()
 
     def predict_step(self, *args):
