@@ -83,7 +83,9 @@ def used(model, directory):
     """Evaluation, predictions, generation and likelihoods after training, and the preset of the model."""
     x, y, w = batch("llama")
     model.save_to_preset(directory / "preset")
+    loaded = zoo.CausalLM.from_preset(directory / "preset")
     return {
+        "loaded": loaded.evaluate(x, y, sample_weight=w, batch_size=4, verbose=0),
         "evaluate": model.evaluate(x, y, sample_weight=w, batch_size=4, verbose=0),
         "predict": model.predict(x, batch_size=4, verbose=0).tolist(),
         "generate": model.generate({"token_ids": x["token_ids"][:3, :6]}, max_new_tokens=5).tolist(),

@@ -55,7 +55,7 @@ def pair(backend, directory):
     yield started
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,7 @@ def test_models_are_used_under_a_mesh(found):
     one, meshes = found
     for mesh, many in meshes.items():
         np.testing.assert_allclose(many["evaluate"], one["evaluate"], rtol=1e-4, err_msg=mesh)
+        np.testing.assert_allclose(many["loaded"], many["evaluate"], rtol=1e-5, err_msg=mesh)
         np.testing.assert_allclose(many["predict"], one["predict"], atol=2e-4, err_msg=mesh)
         np.testing.assert_allclose(many["score"], one["score"], atol=2e-4, err_msg=mesh)
         assert many["generate"] == one["generate"]

@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 from torch.distributed.tensor import DTensor
 
-SILENCE = datetime.timedelta(seconds=60)  # in a step, after which a process counts as dead, and the others stop
+SILENCE = datetime.timedelta(minutes=5)  # in a step, if no connection breaks before, until a process counts as dead
 PATIENCE = datetime.timedelta(days=1)  # at a barrier, where one may prepare data; a connection that breaks ends it
 
 _host = None  # the group for what lies in the host's memory

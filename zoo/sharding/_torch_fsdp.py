@@ -58,9 +58,10 @@ class Shards:
         self.settle()
 
     def averaged(self, grads, variables):
-        """The gradients, which PyTorch has averaged; but for those of weights that were added since."""
-        loose = [g for g in grads if g is not None and not isinstance(g, DTensor)]
-        assert not loose, "weights were added to a model that is split"
+        """The gradients, which PyTorch has averaged."""
+        loose = [v.path for v, g in zip(variables, grads) if g is not None and not isinstance(g, DTensor)]
+        if loose:
+            raise ValueError(f"{loose[0]} was added to a model after shard='fsdp' had split it: leave shard out.")
         return grads
 
     def settle(self):
