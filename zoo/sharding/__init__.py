@@ -189,8 +189,8 @@ def plain(tensor):
 
 
 def whole(task):
-    """A context in which layers of a task can be run alone, outside its `call`."""
-    return current().complete(task) if pieces() > 1 else contextlib.nullcontext()
+    """A context in which layers of a task, if there is one, can be run alone, outside its `call`."""
+    return current().complete(task) if task is not None and pieces() > 1 else contextlib.nullcontext()
 
 
 def over_processes(metrics_variables):
