@@ -103,7 +103,8 @@ def test_rooms(path):
         assert not [name for name in found if name.split(".")[0] == "keras"]
     if here not in ("backend", "__init__"):
         allowed = {"checkpoint": "torch", "tensorflow_files": "tensorflow", "nn": "jax"}.get(here)
-        allowed = path.stem[1:] if here in ("processes", "sharding") else allowed  # an engine a backend: _jax.py
+        engine = path.stem.removeprefix("_").split("_")[0]  # of a backend: _jax.py, _torch_fsdp.py
+        allowed = engine if here in ("processes", "sharding") else allowed
         assert not {name.split(".")[0] for name in found} & set(BACKENDS) - {allowed}
     if here != "__init__":
         rooms = {name.split(".")[1] for name in found if name.startswith("zoo.") and name.count(".")}

@@ -128,19 +128,18 @@ def test_a_mesh_is_read_or_refused(mesh, text):
 
 
 @pytest.mark.backends
-def test_other_backends_refuse_a_mesh(backend):
+def test_other_backends_refuse_distributions_of_keras(backend, monkeypatch):
     if backend == "jax":
-        pytest.skip("JAX takes it")
-    with pytest.raises(ValueError, match=f"needs KERAS_BACKEND=jax: on {backend}"), sharding.scope("data:1"):
-        pass
+        pytest.skip("JAX takes them")
+    monkeypatch.setattr(keras.distribution, "distribution", object)
+    with pytest.raises(ValueError, match=f"On {backend} Keras ignores keras.distribution"):
+        sharding.planned(None)
 
 
 @pytest.mark.backends
-def test_a_mesh_of_one_device_is_one_device(backend):
+def test_a_mesh_of_one_device_is_one_device():
     """The scope ends with its block, whatever happens in it."""
-    if backend != "jax":
-        pytest.skip("only JAX takes a mesh")
     with pytest.raises(KeyError), sharding.scope("data:1") as mesh:
         assert sharding.current() is mesh and mesh.notes == []
         raise KeyError
-    assert keras.distribution.distribution() is None
+    assert sharding.current() is None and keras.distribution.distribution() is None

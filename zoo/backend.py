@@ -298,7 +298,7 @@ def remat(layer, seeds, inputs, **flags):
 
     `keras.remat` alone is not enough. A random seed drawn inside would leave the recomputed trace on JAX, and
     TensorFlow differentiates by explicit arguments only. So weights and seed state go in as arguments, and the seed
-    state is moved on outside.
+    state is moved on outside. PyTorch's weights stay outside, for they may be there only while the layer runs.
 
     Args:
         layer: a built layer.
@@ -313,7 +313,8 @@ def remat(layer, seeds, inputs, **flags):
     # TensorFlow cannot pass booleans through a recomputed function.
     booleans = [leaf is not None and keras.backend.standardize_dtype(leaf.dtype) == "bool" for leaf in leaves]
     tensors = [ops.cast(x, "int32") if b else x for x, b in zip(leaves, booleans) if x is not None]
-    variables = [v for v in layer.variables if v is not seeds.state]
+    outside = keras.backend.backend() == "torch"
+    variables = [] if outside else [v for v in layer.variables if v is not seeds.state]
     state = seeds.state.value * 1
     seeds.state.assign(seeds.state + ops.convert_to_tensor([0, 8], dtype=seeds.state.dtype))
 
@@ -392,6 +393,14 @@ def give(variable, array):
 
         value = torch.from_numpy(array.view("int16")).view(torch.bfloat16) if half else torch.from_numpy(array)
         value = value.to(variable.value.device, variable.value.dtype)
+        if hasattr(variable.value, "placements"):  # split over processes: each takes its share
+            from torch.distributed.tensor import distribute_tensor
+
+            mesh, placements = variable.value.device_mesh, variable.value.placements
+            share = distribute_tensor(value.contiguous(), mesh, placements, src_data_rank=None)
+            with torch.no_grad():
+                variable.value.to_local().copy_(share.to_local())
+            return
         variable.value.data = value if 1 in value.stride() else value.contiguous()  # transposed is as fast in products
     elif name == "jax":
         import jax

@@ -8,7 +8,7 @@ import gc
 import importlib
 import tempfile
 
-from zoo import backend, card, families, hub, pretrained, processes
+from zoo import backend, card, families, hub, pretrained, processes, sharding
 
 
 def weights(model):
@@ -152,9 +152,10 @@ class LoadableTask(Pushable):
         with backend.uninitialised(load_weights):
             task = cls(backbone, tokenizer, **settings)
         if load_weights and (new := task.load_preset(path, family, hf).random_heads):
-            fresh, held = weights(cls(backbone, tokenizer, **settings)), weights(task)
+            with sharding.nowhere():
+                fresh, held = weights(cls(backbone, tokenizer, **settings)), weights(task)
             for name in new:
-                held[name].assign(fresh[name].value)
+                backend.give(held[name], processes.whole(fresh[name].value))
         return task
 
     @classmethod

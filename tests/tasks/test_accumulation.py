@@ -59,7 +59,7 @@ def test_survives_saving_and_refuses(tmp_path):
     model = zoo.CausalLM(zoo.GPTBackbone(**TINY))
     model.compile("sgd", accumulate=4)
     model.save(tmp_path / "m.keras")
-    assert keras.models.load_model(tmp_path / "m.keras")._accumulate == 4
+    assert keras.models.load_model(tmp_path / "m.keras").slices == 4
     with pytest.raises(ValueError, match="accumulate=4 does not divide a batch of 6 rows"):
         model.fit({"token_ids": IDS}, batch_size=6, verbose=0)
     with pytest.raises(ValueError, match="accumulate=0"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo import sharding
 from zoo.checkpoint import read_json
 from zoo.generation import contrastive, settings, speculative
 from zoo.generation.beam import search
@@ -231,7 +232,8 @@ class Generation:
             batch = [rows[i] for i in filled]
             inputs = None if memory is None else {k: v[filled] for k, v in memory.items()}
             if isinstance(plan.sampler, Beam):
-                texts = search(self, batch, room, plan.sampler, plan.stop_ids, inputs)
+                with sharding.whole(self):
+                    texts = search(self, batch, room, plan.sampler, plan.stop_ids, inputs)
                 results = [[(text.ids, text.logs, text.score, []) for text in best] for best in texts]
             else:
                 results = [[row] for row in self._sampled(batch, inputs, plan, filled, room, done)]
@@ -243,6 +245,10 @@ class Generation:
         """What the sampler's way of decoding yields, each row with uniform numbers of its own."""
         if not room:
             return
+        with sharding.whole(self), sharding.whole(plan.draft):
+            yield from self._decoded(rows, memory, plan, numbers, room, **kwargs)
+
+    def _decoded(self, rows, memory, plan, numbers, room, **kwargs):
         if isinstance(plan.sampler, Contrastive):
             yield from contrastive.decode(self, rows, room, plan.sampler, plan.stop_ids, memory, plan.scored)
             return

@@ -1,7 +1,7 @@
 """Models over many devices: a mesh in words, one rule for every weight of every family, an error for what cannot be.
 
-A backend's engine is one private module, `_jax.py`; a backend without one refuses a mesh, for Keras would train on one
-device without a word. This module knows which mesh is in force, and no layer.
+A backend's engine is one private module, `_jax.py`, `_torch.py` or `_tensorflow.py`. On JAX one program runs on the
+whole mesh; elsewhere a program sees a piece of each batch. This module knows which mesh is in force, and no layer.
 """
 
 import contextlib
@@ -11,24 +11,20 @@ import keras
 import numpy as np
 
 from zoo import processes
-from zoo.sharding.rules import Rules
+from zoo.sharding.pieces import Averaging
 from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
-__all__ = ["AXES", "DATA_AXES", "SHARDS", "batches", "current", "everywhere", "gathered", "gathering",
-           "in_one_order", "make", "only_alone", "parse", "placed", "planned", "scope", "use"]  # fmt: skip
+__all__ = ["AXES", "DATA_AXES", "SHARDS", "average", "batches", "check_compiled", "current", "everywhere", "gathered",
+           "gathering", "in_one_order", "loss_scale", "make", "nowhere", "only_alone", "over_processes", "parse",
+           "pieces", "placed", "plain", "planned", "prepared", "reseed", "scope", "settle", "spread", "together", "use",
+           "whole"]  # fmt: skip
 
-# backend: module with `devices`, `Mesh`, `placed`, `everywhere`, `gathering`, `gathered`
-ENGINES = {"jax": "zoo.sharding._jax"}
+_in_force = []  # the mesh, where there is one
 
 
-def _engine(what="a mesh"):
-    backend = keras.backend.backend()
-    if backend not in ENGINES:
-        raise ValueError(
-            f"{what} needs KERAS_BACKEND={' or '.join(ENGINES)}: on {backend} Keras would train on one device without "
-            "a word. Change the backend, or leave the mesh out."
-        )
-    return importlib.import_module(ENGINES[backend])
+def _engine():
+    """The backend's module, with `devices` and `Mesh`; that of JAX has `placed`, `gathering` and `gathered` too."""
+    return importlib.import_module(f"zoo.sharding._{keras.backend.backend()}")
 
 
 @contextlib.contextmanager
@@ -54,7 +50,7 @@ def scope(mesh, shard="none"):
         lm.fit(texts)
     ```
     """
-    before = keras.distribution.distribution()
+    before = current()
     use(made := make(mesh, shard))
     try:
         yield made
@@ -62,26 +58,40 @@ def scope(mesh, shard="none"):
         use(before)
 
 
+@contextlib.contextmanager
+def nowhere():
+    """Within it no mesh is in force."""
+    before = current()
+    use(None)
+    try:
+        yield
+    finally:
+        use(before)
+
+
 def make(mesh, shard="none"):
     """The `Mesh` of a scope, which `use` puts in force."""
-    engine = _engine(f"mesh {mesh!r}")
+    engine = _engine()
     return engine.Mesh(checked(mesh, shard, engine.devices(), processes.count()), shard)
 
 
 def use(mesh):
     """Puts a mesh in force from here on, as `scope` does within it; None ends it."""
-    keras.distribution.set_distribution(mesh)
+    while _in_force:
+        _in_force.pop().end()
+    if mesh is not None:
+        mesh.begin()
+        _in_force.append(mesh)
 
 
 def current():
     """The `Mesh` in force, or None."""
-    mesh = keras.distribution.distribution()
-    return mesh if isinstance(mesh, Rules) else None
+    return _in_force[0] if _in_force else None
 
 
 def only_alone(what):
     """Raises a ValueError for what several processes cannot do on a mesh."""
-    if current() is not None and processes.count() > 1:
+    if _is_one_program() and processes.count() > 1:
         raise ValueError(f"{what} works in one process alone: save the model, and load it in one.")
 
 
@@ -91,11 +101,104 @@ def planned(config):
     Raises:
         ValueError: an axis that divides nothing of the model, or a distribution that the backend would ignore.
     """
-    if keras.distribution.distribution() is not None:
-        _engine("keras.distribution")
-    if mesh := current():
+    backend, mesh = keras.backend.backend(), current()
+    if keras.distribution.distribution() is not None and backend != "jax":
+        raise ValueError(f"On {backend} Keras ignores keras.distribution without a word: use zoo.sharding.scope.")
+    if mesh is not None:
         mesh.plan(config)
+    elif processes.count() > 1:
+        raise ValueError(
+            f"{processes.count()} processes would each train a model of its own: "
+            f"give them a mesh, such as 'data:{processes.count()}'."
+        )
     return config
+
+
+def pieces():
+    """Number of pieces of a batch that programs see apart: 1 but on a mesh on PyTorch or TensorFlow."""
+    return current().pieces if _in_force else 1
+
+
+def spread(task):
+    """Lays out a task that was just built over the mesh in force."""
+    if pieces() > 1:
+        current().spread(task)
+        reseed(task.variables)
+
+
+def reseed(variables):
+    """Gives each process random numbers of its own, from seeds that are the same in all."""
+    for v in variables if _in_force and current().apart else ():
+        if v.path.endswith("seed_generator_state"):
+            v.assign(v + keras.ops.convert_to_tensor([processes.index(), 0], v.dtype))
+
+
+def prepared(optimizer):
+    """An optimizer that is not built yet, made fit for the mesh in force."""
+    if _in_force:
+        current().prepared(optimizer)
+    return optimizer
+
+
+def check_compiled(loss, jit_compile):
+    """Raises a ValueError for what `compile` takes and pieces of batches cannot do."""
+    name, reduction = keras.backend.backend(), getattr(loss, "reduction", "mean")
+    if jit_compile is not False:
+        raise ValueError(f"jit_compile={jit_compile!r} does not go with a mesh on {name}: leave it out.")
+    if getattr(loss, "compares_rows", False):
+        raise ValueError(f"{type(loss).__name__} compares the rows of a batch, of which a program sees a piece on "
+                         f"{name}: use KERAS_BACKEND=jax, or leave the mesh out.")  # fmt: skip
+    if reduction in (None, "none", "sum"):
+        raise ValueError(f"reduction={reduction!r} of the loss has no mean over pieces of a batch on {name}: "
+                         "use mean_with_sample_weight.")  # fmt: skip
+
+
+@contextlib.contextmanager
+def together(task):
+    """A step of a task, within which its optimizer moves weights by the gradients of all pieces of a batch."""
+    optimizer, many = task.optimizer, pieces() > 1
+    if many:
+        task.optimizer = Averaging(optimizer, current().begin_step(task))
+    try:
+        yield
+    finally:
+        if many:
+            task.optimizer = optimizer
+            current().end_step(task)
+
+
+def average(tensor):
+    """The mean of a tensor over the pieces of a batch; nothing is differentiated through it."""
+    return current().average(tensor) if pieces() > 1 else tensor
+
+
+def loss_scale():
+    """Factor of a piece's loss, where Keras expects one."""
+    return current().loss_scale if _in_force else 1.0
+
+
+def settle(task):
+    """A loss of a task was computed: what was gathered for it can go."""
+    if pieces() > 1:
+        current().settle(task)
+
+
+def plain(tensor):
+    """A tensor that was computed from split ones, whole."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def whole(task):
+    """A context in which layers of a task, if there is one, can be run alone, outside its `call`."""
+    return current().complete(task) if task is not None and pieces() > 1 else contextlib.nullcontext()
+
+
+def over_processes(metrics_variables):
+    """A context in which the variables of metrics have their sums over the processes."""
+    if not metrics_variables or not (_in_force and current().apart) or processes.count() == 1:
+        return contextlib.nullcontext()
+    sums = current().summed([v.value for v in metrics_variables])
+    return keras.StatelessScope(list(zip(metrics_variables, sums)))
 
 
 def gathering(loss, groups):
@@ -120,8 +223,7 @@ def gathered(variables, values):
 
 
 def _splits_weights():
-    mesh = current()
-    return mesh is not None and mesh.shard == "fsdp"
+    return _is_one_program() and current().shard == "fsdp"
 
 
 @contextlib.contextmanager
@@ -138,7 +240,7 @@ def batches(*parts):
         For each pair the data for Keras, and a dictionary with its `batch_size` where that is another.
     """
     mesh = current()
-    if mesh is None:
+    if mesh is None or (mesh.pieces > 1 and not mesh.apart):  # TensorFlow deals the rows out
         yield [(data, {}) for data, _ in parts]
         return
     before, parts = mesh.whole, [(data, size or 32) for data, size in parts]
@@ -193,12 +295,16 @@ def in_one_order():
 
 def placed(array):
     """An array as a tensor, with its rows over the data axes of the mesh in force; the same in every process."""
-    mesh = current()
-    return keras.ops.convert_to_tensor(array) if mesh is None else _engine().placed(mesh, array)
+    return _engine().placed(current(), array) if _is_one_program() else keras.ops.convert_to_tensor(array)
 
 
 def everywhere(tensor):
     """A tensor of a compiled program, such that every process can read the whole of it; None stays None."""
-    if tensor is None or current() is None or processes.count() == 1:
+    if tensor is None or not _is_one_program() or processes.count() == 1:
         return tensor
     return _engine().everywhere(current(), tensor)
+
+
+def _is_one_program():
+    """Whether there is a mesh, and one program over all of it."""
+    return bool(_in_force) and keras.backend.backend() == "jax"

@@ -49,6 +49,14 @@ class Mesh(Rules, keras.distribution.ModelParallel):
             self, layout_map=layout_map, batch_dim_name="data", auto_shard_dataset=False
         )
 
+    def begin(self):
+        """Keras places what it makes from here on."""
+        keras.distribution.set_distribution(self)
+
+    def end(self):
+        """As it was before `begin`."""
+        keras.distribution.set_distribution(None)
+
     def get_data_layout(self, data_shape):
         """Rows over all data axes, or whole on every device where they do not divide; of this process's slice."""
         count = 1 if self.whole else self.data_slice[1]

@@ -4,6 +4,7 @@ No family, head or optimizer needs a rule of its own; the slots of an optimizer 
 and sizes, and neither layers nor devices.
 """
 
+import contextlib
 import math
 import re
 import sys
@@ -38,9 +39,13 @@ class Rules:
             split it; each has been printed.
         whole: whether batches are whole on every device, whatever their size.
         data_slice: (index, count), which of how many equal slices of each batch this process feeds.
+        pieces: number of pieces of a batch that programs see apart, 1 where one program sees it whole, as on JAX.
+        apart: whether each piece is another process's.
+        loss_scale: factor of the losses of pieces, where Keras expects one.
     """
 
     data_slice = (0, 1)
+    pieces, apart, loss_scale = 1, False, 1.0
 
     def __init__(self, sizes, shard):
         self.sizes, self.shard, self.notes, self.whole, self._config = dict(sizes), shard, [], False, None
@@ -102,6 +107,28 @@ class Rules:
         _check_divides("model", model, sizes)
         if self.shard == "fsdp":
             _check_divides("data", data, {"hidden_dim": config.hidden_dim, **sizes})
+
+    def begin(self):
+        """The mesh is in force from here on."""
+
+    def end(self):
+        """It is not any longer."""
+
+    def spread(self, task):
+        """Lays out a task that was just built; on JAX each variable was when it was made."""
+
+    def prepared(self, optimizer):
+        """Makes an optimizer that is not built yet fit for the mesh."""
+
+    def end_step(self, task):
+        """A step of a task is over."""
+
+    def settle(self, task):
+        """A loss was computed."""
+
+    def complete(self, task):
+        """A context in which every device holds what it needs to run layers of a task alone."""
+        return contextlib.nullcontext()
 
     def note(self, text):
         """Keeps a sentence, and prints it unless it has been."""

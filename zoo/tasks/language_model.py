@@ -19,7 +19,6 @@ class LanguageModel(Task):
     """
 
     _without_logits = _hides_logits = False
-    _accumulate, _per_slice = 1, None
 
     def configure(self):
         self.accuracy = keras.metrics.Mean(name="accuracy")
@@ -51,7 +50,7 @@ class LanguageModel(Task):
             raise ValueError(f"accumulate={accumulate!r} must be a whole number above 0.")
         if accumulate > 1 and self.dtype_policy.name == "mixed_float16":
             raise ValueError("accumulate does not scale losses, which mixed_float16 needs: use mixed_bfloat16.")
-        self._accumulate = accumulate
+        self.slices = accumulate
         if self._hides_logits:
             weighted_metrics = None
         super().compile(optimizer, loss, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs)
@@ -61,7 +60,7 @@ class LanguageModel(Task):
         config = super().get_compile_config()
         if self._hides_logits:
             config |= {"loss": "auto", "weighted_metrics": "auto", **self._loss_options}
-        return config | {"accumulate": self._accumulate}
+        return config | {"accumulate": self.slices}
 
     def log_likelihoods(self, x, labels, weights):
         """Log-probabilities of the labels whose weight is not 0, a float32 array a row, in nats."""
@@ -83,36 +82,39 @@ class LanguageModel(Task):
         finally:
             self._without_logits = False
 
-    def train_step(self, *args, **kwargs):
+    def step(self, *args, **kwargs):
         """Keras's, on hidden states, in slices where `compile` said so."""
         with self._hiding_logits():
-            if self._accumulate == 1:
-                return super().train_step(*args, **kwargs)
+            if self.slices == 1:
+                return super().step(*args, **kwargs)
             _, y, weights = keras.utils.unpack_x_y_sample_weight(args[-1])
-            self._per_slice = ops.sum(_weights(y, weights)) / self._accumulate
+            self._per_slice = sharding.average(ops.sum(_weights(y, weights))) / self.slices
             try:
-                return accumulation.train_step(self, super().train_step, self._accumulate, *args)
+                logs = accumulation.train_step(self, super().step, self.slices, *args)
             finally:
                 self._per_slice = None
+            return self.get_metrics_result() if sharding.pieces() > 1 else logs
 
     def test_step(self, *args, **kwargs):
         """Keras's, on hidden states."""
         with self._hiding_logits():
             return super().test_step(*args, **kwargs)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The default loss from hidden states, or Keras's from logits; the mean of slices' losses is the batch's."""
+    def piece_loss(self, x, y, y_pred, sample_weight, training):
+        """The default loss from hidden states, or Keras's from logits; slices of a batch are pieces as well."""
         weights = _weights(y, sample_weight)
         total = ops.sum(weights)
-        counted = ops.maximum(total if self._per_slice is None else self._per_slice, 1e-9)
+        counted = ops.maximum(sharding.average(total) if self._per_slice is None else self._per_slice, 1e-9)
         if not self._without_logits:
-            loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-            return loss if self._per_slice is None else loss * (total / counted)
+            if self._per_slice is None:
+                return super().piece_loss(x, y, y_pred, sample_weight, training)
+            loss = keras.Model.compute_loss(self, x, y, y_pred, sample_weight, training)
+            return loss * (total / counted)
         kernel, bias, softcap = self.head.decoder()
         loss, hits = chunked_cross_entropy(self.head.hidden(y_pred), kernel, y, weights, bias, softcap,
                                            training=training, **self._loss_options)  # fmt: skip
         self.accuracy.update_state(hits / ops.maximum(total, 1e-9), total)
-        return loss / counted + sum(self.losses)
+        return (loss / counted + sum(self.losses)) * sharding.loss_scale()
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Keras's metrics from logits; `compute_loss` has updated the accuracy where there are none."""

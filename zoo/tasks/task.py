@@ -5,6 +5,7 @@ A task is a plain `keras.Model`. It knows the batch dictionary and the tokenizer
 
 import keras
 import numpy as np
+from keras import ops
 
 from zoo import pretrained, sharding
 from zoo.batch import check_batch
@@ -53,6 +54,7 @@ class Task(LoadableTask, Quantizable, keras.Model):
         self.configure(**settings)
         self.head = self.make_head()
         self.build()
+        sharding.spread(self)
         self.compile()
 
     def configure(self):
@@ -90,6 +92,12 @@ class Task(LoadableTask, Quantizable, keras.Model):
             loss = self.make_loss()
         if weighted_metrics == "auto":
             weighted_metrics = self.make_metrics()
+        if isinstance(optimizer, str):
+            optimizer = keras.optimizers.get(optimizer)
+        if optimizer is not None and not optimizer.built:
+            sharding.prepared(optimizer)
+        if sharding.pieces() > 1:
+            sharding.check_compiled(loss, kwargs.setdefault("jit_compile", False))
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
     def make_loss(self):
@@ -113,6 +121,43 @@ class Task(LoadableTask, Quantizable, keras.Model):
         groups = self.trainable_variables, self.non_trainable_variables
         loss = sharding.gathering(super().compute_loss_and_updates, groups)
         return loss(trainable_variables, non_trainable_variables, *args, **kwargs)
+
+    slices, _per_slice = 1, None  # that a batch's rows pass in, and the labels of an average one while they do
+
+    def train_step(self, *args, **kwargs):
+        """Keras's, where gradients of pieces of a batch are averaged before weights are moved."""
+        with sharding.together(self):
+            return self.step(*args, **kwargs)
+
+    def test_step(self, *args, **kwargs):
+        """Keras's."""
+        with sharding.together(self):
+            return super().test_step(*args, **kwargs)
+
+    def step(self, *args, **kwargs):
+        """Keras's `train_step`, on what this program sees of a batch."""
+        return super().train_step(*args, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Keras's of a batch; of a piece, such that the mean over the pieces is that of the batch."""
+        loss = self.piece_loss(x, y, y_pred, sample_weight, training)
+        sharding.settle(self)
+        return loss
+
+    def piece_loss(self, x, y, y_pred, sample_weight, training):
+        """Keras's loss times this piece's share of the weights, over an average piece's."""
+        loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        if sharding.pieces() == 1 or getattr(self.loss, "reduction", None) != "mean_with_sample_weight":
+            return loss  # else a mean over rows, of which all pieces have as many
+        if sample_weight is None:
+            sample_weight = ops.ones_like(keras.tree.flatten(x)[0][:, 0])  # rows count alike
+        total = sum(ops.sum(ops.cast(w, "float32")) for w in keras.tree.flatten(sample_weight))
+        return loss * (total / ops.maximum(sharding.average(total), 1e-9))
+
+    def get_metrics_result(self):
+        """Keras's, over all processes once a batch is done."""
+        with sharding.over_processes(self.metrics_variables if self._per_slice is None else ()):
+            return super().get_metrics_result()
 
     def predict_step(self, *args):
         """Keras's; on JAX, where the state comes first, with weights gathered as in `compute_loss_and_updates`."""
@@ -163,7 +208,10 @@ class Task(LoadableTask, Quantizable, keras.Model):
 
     def predict(self, x, **kwargs):
         """Keras's predict: logits for raw text or the batch dictionary."""
-        with sharding.batches((self.inputs_of(x), kwargs.get("batch_size"))) as [(x, options)]:
+        x = self.inputs_of(x)
+        if sharding.pieces() > 1:  # each process has all results
+            return super().predict(x, **kwargs)
+        with sharding.batches((x, kwargs.get("batch_size"))) as [(x, options)]:
             return super().predict(x, **{**kwargs, **options})
 
     def _prepared(self, x, y=None, sample_weight=None):

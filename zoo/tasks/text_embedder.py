@@ -51,6 +51,8 @@ class InBatchContrast(keras.losses.Loss):
     Source: Gao et al. 2021 (SimCSE), arXiv 2104.08821, equations 1 and 5.
     """
 
+    compares_rows = True
+
     def __init__(self, temperature=0.05, name="loss", reduction="mean_with_sample_weight", **kwargs):
         super().__init__(name=name, reduction=reduction, **kwargs)
         if not temperature > 0:

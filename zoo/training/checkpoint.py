@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from keras import backend
 
-from zoo import processes
+from zoo import processes, sharding
 from zoo.backend import give
 from zoo.checkpoint import Checkpoint, read_json, write
 
@@ -64,6 +64,7 @@ class Saver:
         else:
             for promise in state.values():
                 np.asarray(promise)
+        processes.barrier("written")  # a step would wait less patiently for the first process
 
     def wait(self):
         """Returns, in all processes, when the last save is on the disk; raises what it failed with."""
@@ -151,6 +152,7 @@ def restore(directory, model, step=None):
     for name, variable in state.items():
         value = stored.read(name)
         give(variable, value) if _is_float(variable) else variable.assign(value.astype(variable.dtype))
+    sharding.reseed(model.variables)
     return found
 
 

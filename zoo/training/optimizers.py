@@ -12,6 +12,8 @@ import re
 import keras
 from keras import ops
 
+from zoo import sharding
+
 
 def by_pattern(optimizer, model, *, no_decay=None, rates=None, freeze=(), layer_decay=1.0):
     """A Keras optimizer for a model, some of whose weights are treated otherwise.
@@ -127,8 +129,9 @@ class Grouped(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        self.gradient_norm = self.add_variable((), name="gradient_norm", dtype="float32")
-        self.first_bad = self.add_variable((), name="first_bad", dtype="int32")
+        aggregation = "only_first_replica"  # TensorFlow's devices have the same numbers
+        self.gradient_norm = self.add_variable((), name="gradient_norm", dtype="float32", aggregation=aggregation)
+        self.first_bad = self.add_variable((), name="first_bad", dtype="int32", aggregation=aggregation)
         members, (_, factors, _) = {}, self._options()
         for i, v in enumerate(variables):
             members.setdefault(factors.get(v.path, 1.0), []).append(i)
@@ -144,7 +147,7 @@ class Grouped(keras.optimizers.Optimizer):
             found.exclude_from_weight_decay(var_list=plain)
         if len(plain) == len(variables):
             found.weight_decay = None  # PyTorch's decay of no variables at all is an error
-        found.build(variables)
+        sharding.prepared(found).build(variables)
         return found
 
     @property
@@ -160,7 +163,7 @@ class Grouped(keras.optimizers.Optimizer):
         if [id(v) for v in variables] != [id(v) for v in self._trainable_variables]:
             raise ValueError("The weights to train are not those that the optimizer was built for: compile again.")
         squares = [ops.sum(ops.square(ops.cast(g, "float32"))) for g in grads if g is not None]
-        norm = ops.sqrt(sum(squares))
+        norm = sharding.plain(ops.sqrt(sum(squares)))
         self.gradient_norm.assign(norm)
         bad = ops.logical_and(self.first_bad.value == 0, ops.logical_not(ops.isfinite(norm)))
         self.first_bad.assign(ops.where(bad, ops.cast(self.iterations + 1, "int32"), self.first_bad.value))

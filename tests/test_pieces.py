@@ -1,0 +1,152 @@
+"""PyTorch and TensorFlow over several processes or devices: what one process finds, share of memory, death, errors."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from tests import pieced
+from zoo import sharding
+
+pytestmark = pytest.mark.backends
+PROCESSES = {"torch": "data:2+data:2/fsdp", "tensorflow": "data:2"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def others(backend):
+    if backend == "jax":
+        pytest.skip("one program sees whole batches there: tests/test_sharding.py")
+
+
+def start(directory, meshes, count):
+    """Starts processes that know each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    directory.mkdir()
+    command = [sys.executable, "-m", "tests.pieced", str(directory), meshes, str(port), str(count)]
+    root = Path(__file__).parents[1]
+    return [subprocess.Popen([*command, str(i)], cwd=root, stderr=subprocess.PIPE, text=True) for i in range(count)]
+
+
+def waited(started, path):
+    """Returns when processes have written a file."""
+    while not path.exists():
+        assert started[0].poll() in (None, 0), started[0].communicate()[1][-3000:]
+        time.sleep(0.1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("pieces")
+
+
+@pytest.fixture(scope="module")
+def pair(backend, directory):
+    """Two processes, which find what each mesh does, and then train on."""
+    started = start(directory / "several", PROCESSES[backend], 2)
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def found(backend, directory, pair):
+    """What one process finds, and what each mesh does; "devices" are those of one process."""
+    one = pieced.train(directory, "none")
+    meshes = json.loads(waited(pair, directory / "several" / "found.json").read_text())
+    if backend == "tensorflow":
+        path = directory / "devices"
+        meshes["devices"] = json.loads(waited(start(path, "data:2", 1), path / "found.json").read_text())["data:2"]
+    return one, meshes
+
+
+def test_training_is_that_of_one_process(found):
+    one, meshes = found
+    for mesh, many in meshes.items():
+        for name in pieced.MODELS:
+            assert one[name]["losses"][0] - one[name]["losses"][-1] > 0.05
+            np.testing.assert_allclose(many[name]["losses"], one[name]["losses"], rtol=1e-6, err_msg=mesh)
+            moments, scale = one[name]["moments"], max(np.abs(m).max() for m in one[name]["moments"].values())
+            for path, moment in many[name]["moments"].items():
+                np.testing.assert_allclose(moment, moments[path], rtol=0, atol=2e-6 * scale, err_msg=f"{mesh} {path}")
+
+
+def test_clipping_and_slices_see_the_whole_batch(found):
+    one, meshes = found
+    for mesh, many in meshes.items():
+        for name in (name for name in one if name.startswith("adamw")):
+            np.testing.assert_allclose(many[name]["losses"], one[name]["losses"], rtol=1e-5, err_msg=mesh)
+            np.testing.assert_allclose(many[name]["norm"], one[name]["norm"], rtol=1e-4, err_msg=mesh)
+
+
+def test_models_are_used_under_a_mesh(found):
+    one, meshes = found
+    for mesh, many in meshes.items():
+        np.testing.assert_allclose(many["evaluate"], one["evaluate"], rtol=1e-4, err_msg=mesh)
+        np.testing.assert_allclose(many["loaded"], many["evaluate"], rtol=1e-5, err_msg=mesh)
+        np.testing.assert_allclose(many["predict"], one["predict"], atol=2e-4, err_msg=mesh)
+        np.testing.assert_allclose(many["score"], one["score"], atol=2e-4, err_msg=mesh)
+        assert many["generate"] == one["generate"]
+
+
+def test_fsdp_holds_shares(found, backend):
+    if backend != "torch":
+        pytest.skip("weights are whole elsewhere")
+    one, meshes = found
+    for whole, copy, share in zip(one["held"], meshes["data:2"]["held"], meshes["data:2/fsdp"]["held"]):
+        assert copy == whole and share < 1.05 * whole / 2
+
+
+def test_presets_are_whole(found, directory):
+    """The last mesh wrote it, after it trained."""
+    saved, other = (zoo.CausalLM.from_preset(path / "preset") for path in (directory, directory / "several"))
+    for a, b in zip(saved.weights, other.weights):
+        if a.dtype == "float32":
+            np.testing.assert_allclose(a, b, atol=2e-4, err_msg=a.path)
+
+
+def test_others_stop_when_one_dies_and_fewer_go_on(found, pair, directory):
+    waited(pair, directory / "several" / "checkpoints" / f"{3:09d}")
+    pair[1].kill()
+    _, message = pair[0].communicate(timeout=60)
+    assert pair[0].returncode == 1 and "stopped" in message
+    done, losses = pieced.run(directory / "several", steps=2)
+    assert done >= 3
+    np.testing.assert_allclose(losses, pieced.run(directory / "unbroken", steps=done + 2)[1][done:], rtol=1e-5)
+
+
+@pytest.mark.parametrize("mesh, shard, text", [
+    ("data:4", "none", "needs 4 devices, there are 1"),
+    ("data:1", "fsdp", "nothing to split over"),
+])  # fmt: skip
+def test_a_mesh_needs_its_devices(mesh, shard, text):
+    with pytest.raises(ValueError, match=text), sharding.scope(mesh, shard):
+        pass
+
+
+def test_weights_are_not_split_over_model(backend, monkeypatch):
+    """Nor, on TensorFlow, over data."""
+    engine = sharding._engine()
+    monkeypatch.setattr(engine, "devices", lambda: 2)
+    with pytest.raises(ValueError, match=r"model:2 needs KERAS_BACKEND=jax.*use data:2"):
+        sharding.make("model:2")
+    if backend == "tensorflow":
+        with pytest.raises(ValueError, match=r"fsdp' needs KERAS_BACKEND=jax or torch.*use data:2"):
+            sharding.make("data:2", "fsdp")
+
+
+def test_what_pieces_cannot_do_is_refused(monkeypatch):
+    loss = zoo.InBatchContrast()
+    for options, text in (({"loss": loss, "jit_compile": False}, "compares the rows"),
+                          ({"loss": "mse", "jit_compile": True}, "jit_compile=True")):  # fmt: skip
+        with pytest.raises(ValueError, match=text):
+            sharding.check_compiled(**options)
