@@ -34,6 +34,7 @@ flags.DEFINE_integer("vocabulary_size", None, "Tokens of a tokenizer that is tra
 flags.DEFINE_integer("num_layers", None, "Layers, of each stack where there are two. Default: 2.")
 flags.DEFINE_integer("num_heads", None, "Attention heads. Default: 4.")
 flags.DEFINE_integer("num_key_value_heads", None, "Heads of keys and values that groups of heads share.")
+flags.DEFINE_integer("head_dim", None, "Width of a head. Default: hidden_dim / num_heads.")
 flags.DEFINE_integer("hidden_dim", None, "Width. Default: 128.")
 flags.DEFINE_integer("intermediate_dim", None, "Width of the feed-forward. Default: 4 x hidden_dim.")
 flags.DEFINE_multi_string("mixture", [], "In place of --data: name=path, or name=path=weight; once a source.")
@@ -86,12 +87,10 @@ def main():
 
     # The model, as it was left if the run is resumed.
     model = make_model(config, tokenizer, data.objective)
-    from zoo import training
-
-    optimizer = training.by_pattern(optimizer, model, no_decay=FLAGS.no_decay or None, freeze=FLAGS.freeze,
-                                    layer_decay=FLAGS.layer_decay)  # fmt: skip
-    model.compile(optimizer, weighted_metrics=None, **make_loss(model))
+    compile_model(model, optimizer)
     common.write_flags(output / "run.cfg")
+
+    from zoo import training
 
     done = training.restore(output / "checkpoints", model)
     describe(model, data, done)
@@ -168,8 +167,8 @@ def open_sources():
 
 def preset_config():
     """The `Config` of --preset."""
-    for name in ("num_layers", "num_heads", "num_key_value_heads", "hidden_dim", "intermediate_dim", "vocabulary_size",
-                 "tokenizer"):  # fmt: skip
+    for name in ("num_layers", "num_heads", "num_key_value_heads", "head_dim", "hidden_dim", "intermediate_dim",
+                 "vocabulary_size", "tokenizer"):  # fmt: skip
         if FLAGS[name].value is not None:
             raise ValueError(f"--preset={FLAGS.preset} sets the model and its tokenizer: leave --{name} out.")
     family, config, _ = pretrained.read(pretrained.resolve(FLAGS.preset))
@@ -194,7 +193,7 @@ def new_config():
         FLAGS[name].value = value if FLAGS[name].value is None else FLAGS[name].value
     FLAGS.intermediate_dim = FLAGS.intermediate_dim or 4 * FLAGS.hidden_dim
     fields = {name: FLAGS[name].value for name in (*defaults, "vocabulary_size", "intermediate_dim")}
-    fields |= {"num_key_value_heads": FLAGS.num_key_value_heads} if FLAGS.num_key_value_heads else {}
+    fields |= {name: FLAGS[name].value for name in ("num_key_value_heads", "head_dim") if FLAGS[name].value}
     fields |= {"max_sequence_length": FLAGS.sequence_length, "remat": FLAGS.remat, **dropout_rates(family)}
     return zoo.Config.from_dict({**family.switches(fields), **fields})
 
@@ -257,6 +256,15 @@ def make_optimizer(config):
     return keras.optimizers.AdamW(rate, **betas, **options)
 
 
+def compile_model(model, optimizer):
+    """Compiles the model, with the optimizer as the flags say for each weight."""
+    from zoo import training
+
+    optimizer = training.by_pattern(optimizer, model, no_decay=FLAGS.no_decay or None, freeze=FLAGS.freeze,
+                                    layer_decay=FLAGS.layer_decay)  # fmt: skip
+    model.compile(optimizer, weighted_metrics=None, **make_loss(model))
+
+
 def make_tokenizer(sources, output, objective):
     """The tokenizer of the preset, of --tokenizer, of the store, or one trained on the text and kept beside the run.
 
@@ -286,7 +294,7 @@ def make_tokenizer(sources, output, objective):
     return tokenizer
 
 
-def make_model(config, tokenizer, objective):
+def make_model(config, tokenizer, objective, load_weights=True):
     """The task model: the preset's, or a new one for this tokenizer."""
     random.seed(FLAGS.seed)  # all that is drawn starts here; Keras's set_random_seed imports every backend
     family = zoo.families.by_name(FLAGS.family)
@@ -297,7 +305,8 @@ def make_model(config, tokenizer, objective):
     if FLAGS.preset:
         rates = {name: rate for name, rate in dataclasses.asdict(config).items() if name.endswith("dropout")}
         settings["remat"] = config.remat
-        return task.from_preset(FLAGS.preset, dtype=FLAGS.dtype, tokenizer=tokenizer, **settings, **rates)
+        return task.from_preset(FLAGS.preset, dtype=FLAGS.dtype, tokenizer=tokenizer, load_weights=load_weights,
+                                **settings, **rates)  # fmt: skip
     tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
     if config.architecture == "encoder_decoder":
         tokens["decoder_start_token_id"] = objective.start_id

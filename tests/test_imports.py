@@ -87,7 +87,7 @@ WITHOUT_KERAS = ("config", "batch", "weights", "checkpoint", "tensorflow_files",
                  "kerashub", "pretrained", "card", "tokenizers", "data", "metrics")  # fmt: skip
 BACKENDS = ("jax", "tensorflow", "torch")
 ORDER = (*WITHOUT_KERAS, "backend", "processes", "sharding", "losses", "loading", "quantization", "nn", "transformer",
-         "backbone", "backbones", "samplers", "generation", "tasks", "training")  # fmt: skip
+         "backbone", "backbones", "samplers", "generation", "tasks", "training", "planning")  # fmt: skip
 
 
 def room(path):
@@ -102,7 +102,7 @@ def test_rooms(path):
     if here in WITHOUT_KERAS:
         assert not [name for name in found if name.split(".")[0] == "keras"]
     if here not in ("backend", "__init__"):
-        allowed = {"checkpoint": "torch", "tensorflow_files": "tensorflow", "nn": "jax"}.get(here)
+        allowed = {"checkpoint": "torch", "tensorflow_files": "tensorflow", "nn": "jax", "planning": "jax"}.get(here)
         allowed = path.stem[1:] if here in ("processes", "sharding") else allowed  # an engine a backend: _jax.py
         assert not {name.split(".")[0] for name in found} & set(BACKENDS) - {allowed}
     if here != "__init__":

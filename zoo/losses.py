@@ -6,7 +6,7 @@ kernel and labels come in, sums go out.
 
 from keras import ops
 
-from zoo import backend
+from zoo import backend, sharding
 
 CHUNK_TOKENS = 256  # at least, to fill a matrix product
 
@@ -14,7 +14,7 @@ CHUNK_TOKENS = 256  # at least, to fill a matrix product
 def chunk_length(batch, time, vocabulary):
     """How many positions of each row share a slice; a batch or time that is not known yet is None."""
     most = max(1, max(CHUNK_TOKENS, backend.logits_at_once() // vocabulary) // (batch or 16))
-    return most if time is None else min(time, most)
+    return most if time is None else -(-time // -(-time // most))
 
 
 def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=None, z_loss=0.0, label_smoothing=0.0,
@@ -45,7 +45,8 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
     True
     """
     (batch, time, _), v = hidden.shape, kernel.shape[1]
-    size = chunk_length(batch, time, v)
+    parts = sharding.parts(batch)
+    size = chunk_length(batch and batch // parts, time, v)
     time = ops.shape(hidden)[1]  # TensorFlow may not know it yet
     count = -(-time // size)
     whole = isinstance(time, int) and time % size == 0
@@ -83,14 +84,16 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
         if softcap:
             gradient = gradient * (1 - ops.square(slope))
         narrow = ops.cast(gradient, h.dtype)
-        new.append(sums[2] + ops.cast(ops.matmul(ops.transpose(h), narrow), "float32"))
+        # Each device adds up its own rows: it would wait for the others once a slice.
+        h, narrow = (ops.reshape(x, (parts, -1, x.shape[-1])) for x in (h, narrow))
+        new.append(sums[2] + ops.cast(ops.matmul(ops.swapaxes(h, 1, 2), narrow), "float32"))
         if shift is not None:
             new.append(sums[3] + ops.sum(gradient, axis=0))
         return new, ops.reshape(ops.matmul(narrow, ops.transpose(fixed)), ops.shape(piece[0]))
 
     sums = [ops.zeros(()), ops.zeros(())]
     if training:
-        sums += [ops.zeros(kernel.shape)] + ([] if shift is None else [ops.zeros((v,))])
+        sums += [sharding.apart(ops.zeros((parts, *kernel.shape)))] + ([] if shift is None else [ops.zeros((v,))])
     pieces = [slices(x) for x in (ops.stop_gradient(hidden), ops.cast(labels, "int32"), ops.cast(weights, "float32"))]
     if isinstance(count, int) and count == 1:
         sums, d_hidden = step(sums, [piece[0] for piece in pieces])
@@ -101,7 +104,7 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
     loss, hits = sums[:2]
     if training:
         d_hidden = ops.reshape(d_hidden, (-1, count * size, hidden.shape[2]))[:, :time]
-        pairs = [(hidden, d_hidden), (kernel, sums[2])] + ([] if bias is None else [(bias, sums[3])])
+        pairs = [(hidden, d_hidden), (kernel, ops.sum(sums[2], axis=0))] + ([] if bias is None else [(bias, sums[3])])
         linear = sum(ops.sum(ops.cast(x, "float32") * ops.stop_gradient(ops.cast(g, "float32"))) for x, g in pairs)
         loss = ops.stop_gradient(loss) + linear - ops.stop_gradient(linear)
     return loss, ops.stop_gradient(hits)

@@ -12,10 +12,12 @@ import keras
 from zoo.sharding.rules import Rules
 from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
-__all__ = ["AXES", "DATA_AXES", "SHARDS", "batches", "current", "gathered", "gathering", "make", "parse", "placed",
-           "planned", "scope"]  # fmt: skip
+__all__ = ["AXES", "DATA_AXES", "SHARDS", "apart", "batches", "current", "gathered", "gathering", "make", "parse",
+           "parts", "placed", "planned", "scope"]  # fmt: skip
 
-ENGINES = {"jax": "zoo.sharding._jax"}  # backend: module with `devices`, `Mesh`, `placed`, `gathering`, `gathered`
+ENGINES = {
+    "jax": "zoo.sharding._jax"
+}  # backend: module with `devices`, `Mesh`, `placed`, `apart`, `gathering`, `gathered`
 
 
 def _engine(what="a mesh"):
@@ -59,10 +61,12 @@ def scope(mesh, shard="none"):
         use(before)
 
 
-def make(mesh, shard="none"):
-    """The `Mesh` of a scope, which `use` puts in force."""
+def make(mesh, shard="none", devices=None):
+    """The `Mesh` of a scope, which `use` puts in force; `devices` stand in for those of this machine (JAX)."""
     engine = _engine(f"mesh {mesh!r}")
-    return engine.Mesh(checked(mesh, shard, engine.devices()), shard)
+    if devices is None:
+        return engine.Mesh(checked(mesh, shard, engine.devices()), shard)
+    return engine.Mesh(checked(mesh, shard, len(devices)), shard, devices)
 
 
 def use(mesh):
@@ -135,6 +139,18 @@ def batches(x, batch_size=None):
     finally:
         if mesh:
             mesh.whole = before
+
+
+def parts(rows):
+    """How many parts of so many rows lie on devices of their own within one program: 1 without a mesh."""
+    mesh = current()
+    return 1 if mesh is None else mesh.parts(rows)
+
+
+def apart(tensor):
+    """A tensor (parts, …) with each part on the devices that have its rows."""
+    mesh = current()
+    return tensor if mesh is None or tensor.shape[0] == 1 else _engine().apart(mesh, tensor)
 
 
 def placed(array):

@@ -32,14 +32,18 @@ class Layout(keras.distribution.TensorLayout):
 class Mesh(Rules, keras.distribution.ModelParallel):
     """`Rules` as a Keras distribution; made by `scope`."""
 
-    def __init__(self, sizes, shard):
+    def __init__(self, sizes, shard, devices=None):
         Rules.__init__(self, sizes, shard)
-        devices = keras.distribution.list_devices()[: self.num_devices]
+        devices = (keras.distribution.list_devices() if devices is None else devices)[: self.num_devices]
         device_mesh = keras.distribution.DeviceMesh(tuple(sizes.values()), tuple(sizes), devices)
         layout_map = keras.distribution.LayoutMap(device_mesh)
         keras.distribution.ModelParallel.__init__(
             self, layout_map=layout_map, batch_dim_name="data", auto_shard_dataset=False
         )
+
+    def parts(self, rows):
+        """See `zoo.sharding.parts`."""
+        return 1 if self.whole or not rows or rows % self.num_model_replicas else self.num_model_replicas
 
     def get_data_layout(self, data_shape):
         """Rows over all data axes, or whole on every device where they do not divide."""
@@ -63,6 +67,15 @@ class Mesh(Rules, keras.distribution.ModelParallel):
     def layout(self, split):
         """The `Layout` of a tensor on this mesh, from the names of the axes that split each dimension."""
         return Layout(split, self.device_mesh)
+
+
+def apart(mesh, tensor):
+    """A tensor with its first dimension over the data axes, and the others as the compiler likes."""
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    free = [PartitionSpec.UNCONSTRAINED] * (len(tensor.shape) - 1)
+    layout = NamedSharding(mesh.device_mesh.backend_mesh, PartitionSpec(DATA_AXES, *free))
+    return keras.distribution.distribute_tensor(tensor, layout)
 
 
 def placed(mesh, tensor):

@@ -99,6 +99,10 @@ class Rules:
         if self.shard == "fsdp":
             _check_divides("data", data, {"hidden_dim": config.hidden_dim, **sizes})
 
+    def parts(self, rows):
+        """See `zoo.sharding.parts`: 1 where each process computes on rows of its own."""
+        return 1
+
     def note(self, text):
         """Keeps a sentence, and prints it unless it has been."""
         if text not in self.notes:
