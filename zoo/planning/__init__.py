@@ -1,6 +1,6 @@
 """Plans: the real program of a model compiled for devices that need not be there, and what it costs there.
 
-Weights are never made: shapes go through the same code that a run goes through. It needs JAX; for TPUs the extra `plan`.
+Weights are never made: shapes go through the code that a run goes through. It needs JAX; for TPUs the extra `plan`.
 """
 
 from zoo.planning.chips import CHIPS, Chip, Roofline, roofline
