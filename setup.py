@@ -16,6 +16,7 @@ extras = {
     "parquet": ["pyarrow"],
     "tensorboard": ["tensorboardX>=2.6"],
     "chat": ["jinja2>=3.1"],
+    "plan": ["jax[tpu]>=0.4.35"],  # with it the libtpu that belongs to that JAX
     "docs": ["mkdocs-material"],
 }  # fmt: skip
 extras["bench"] = ["transformers>=5.0", "keras-hub"]

@@ -36,6 +36,7 @@ flags.DEFINE_integer("pad_vocabulary_to", 1, "A number that shall divide the siz
 flags.DEFINE_integer("num_layers", None, "Layers, of each stack where there are two. Default: 2.")
 flags.DEFINE_integer("num_heads", None, "Attention heads. Default: 4.")
 flags.DEFINE_integer("num_key_value_heads", None, "Heads of keys and values that groups of heads share.")
+flags.DEFINE_integer("head_dim", None, "Width of a head. Default: hidden_dim / num_heads.")
 flags.DEFINE_integer("hidden_dim", None, "Width. Default: 128.")
 flags.DEFINE_integer("intermediate_dim", None, "Width of the feed-forward. Default: 4 x hidden_dim.")
 flags.DEFINE_multi_string("mixture", [], "In place of --data: name=path, or name=path=weight; once a source.")
@@ -74,7 +75,7 @@ def main():
     config = preset_config() if FLAGS.preset else new_config()
     objective = make_objective(config)
     sources, weights = open_sources()
-    optimizer = common.make_optimizer(1e-4 if FLAGS.preset else 1e-3 if config.norm_order == "post" else 3e-3)
+    optimizer = make_optimizer(config)
     output = common.open_run(f"{FLAGS.family}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
     # Text to batches.
@@ -91,12 +92,10 @@ def main():
 
     # The model, as it was left if the run is resumed.
     model = make_model(config, tokenizer, data.objective)
-    from zoo import training
-
-    optimizer = training.by_pattern(optimizer, model, no_decay=FLAGS.no_decay or None, freeze=FLAGS.freeze,
-                                    layer_decay=FLAGS.layer_decay)  # fmt: skip
-    model.compile(optimizer, weighted_metrics=None, **make_loss(model))
+    compile_model(model, optimizer)
     common.write_flags(output / "run.cfg")
+
+    from zoo import training
 
     done = training.restore(output / "checkpoints", model)
     describe(model, data, done)
@@ -174,8 +173,8 @@ def open_sources():
 
 def preset_config():
     """The `Config` of --preset."""
-    for name in ("num_layers", "num_heads", "num_key_value_heads", "hidden_dim", "intermediate_dim", "vocabulary_size",
-                 "tokenizer", "pad_vocabulary_to"):  # fmt: skip
+    for name in ("num_layers", "num_heads", "num_key_value_heads", "head_dim", "hidden_dim", "intermediate_dim",
+                 "vocabulary_size", "tokenizer", "pad_vocabulary_to"):  # fmt: skip
         if FLAGS[name].value not in (None, FLAGS[name].default):
             raise ValueError(f"--preset={FLAGS.preset} sets the model and its tokenizer: leave --{name} out.")
     family, config, _ = pretrained.read(pretrained.resolve(FLAGS.preset))
@@ -200,7 +199,7 @@ def new_config():
         FLAGS[name].value = value if FLAGS[name].value is None else FLAGS[name].value
     FLAGS.intermediate_dim = FLAGS.intermediate_dim or 4 * FLAGS.hidden_dim
     fields = {name: FLAGS[name].value for name in (*defaults, "vocabulary_size", "intermediate_dim")}
-    fields |= {"num_key_value_heads": FLAGS.num_key_value_heads} if FLAGS.num_key_value_heads else {}
+    fields |= {name: FLAGS[name].value for name in ("num_key_value_heads", "head_dim") if FLAGS[name].value}
     fields |= {"max_sequence_length": FLAGS.sequence_length, "remat": FLAGS.remat, **common.dropout_rates(family)}
     return zoo.Config.from_dict({**family.switches(fields), **fields})
 
@@ -237,6 +236,20 @@ def make_loss(model):
     return {"loss": zoo.InBatchContrast()} if FLAGS.objective == "contrastive" else {}
 
 
+def make_optimizer(config):
+    """That of the flags, with a learning rate that suits the model."""
+    return common.make_optimizer(1e-4 if FLAGS.preset else 1e-3 if config.norm_order == "post" else 3e-3)
+
+
+def compile_model(model, optimizer):
+    """Compiles the model, with the optimizer as the flags say for each weight."""
+    from zoo import training
+
+    optimizer = training.by_pattern(optimizer, model, no_decay=FLAGS.no_decay or None, freeze=FLAGS.freeze,
+                                    layer_decay=FLAGS.layer_decay)  # fmt: skip
+    model.compile(optimizer, weighted_metrics=None, **make_loss(model))
+
+
 def make_tokenizer(sources, output, objective):
     """The tokenizer of the preset, of --tokenizer, of the store, or one trained on the text and kept beside the run.
 
@@ -266,7 +279,7 @@ def make_tokenizer(sources, output, objective):
     return tokenizer
 
 
-def make_model(config, tokenizer, objective):
+def make_model(config, tokenizer, objective, load_weights=True):
     """The task model: the preset's, or a new one for this tokenizer."""
     random.seed(FLAGS.seed)  # all that is drawn starts here; Keras's set_random_seed imports every backend
     family = zoo.families.by_name(FLAGS.family)
@@ -277,7 +290,8 @@ def make_model(config, tokenizer, objective):
     if FLAGS.preset:
         rates = {name: rate for name, rate in dataclasses.asdict(config).items() if name.endswith("dropout")}
         settings["remat"] = config.remat
-        return task.from_preset(FLAGS.preset, dtype=FLAGS.dtype, tokenizer=tokenizer, **settings, **rates)
+        return task.from_preset(FLAGS.preset, dtype=FLAGS.dtype, tokenizer=tokenizer, load_weights=load_weights,
+                                **settings, **rates)  # fmt: skip
     tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
     if config.architecture == "encoder_decoder":
         tokens["decoder_start_token_id"] = objective.start_id

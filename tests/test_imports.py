@@ -87,7 +87,8 @@ WITHOUT_KERAS = ("config", "batch", "weights", "checkpoint", "tensorflow_files",
                  "kerashub", "pretrained", "card", "tokenizers", "data", "metrics")  # fmt: skip
 BACKENDS = ("jax", "tensorflow", "torch")
 ORDER = (*WITHOUT_KERAS, "backend", "processes", "sharding", "losses", "loading", "quantization", "nn", "transformer",
-         "backbone", "backbones", "samplers", "generation", "tasks", "adapters", "harness", "training")  # fmt: skip
+         "backbone", "backbones", "samplers", "generation", "tasks", "adapters", "harness", "training",
+         "planning")  # fmt: skip
 
 
 def room(path):
@@ -102,7 +103,7 @@ def test_rooms(path):
     if here in WITHOUT_KERAS:
         assert not [name for name in found if name.split(".")[0] == "keras"]
     if here not in ("backend", "__init__"):
-        allowed = {"checkpoint": "torch", "tensorflow_files": "tensorflow", "nn": "jax"}.get(here)
+        allowed = {"checkpoint": "torch", "tensorflow_files": "tensorflow", "nn": "jax", "planning": "jax"}.get(here)
         engine = path.stem.removeprefix("_").split("_")[0]  # of a backend: _jax.py, _torch_fsdp.py
         allowed = engine if here in ("processes", "sharding") else allowed
         assert not {name.split(".")[0] for name in found} & set(BACKENDS) - {allowed}

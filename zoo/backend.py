@@ -21,6 +21,7 @@ if keras.backend.backend() == "torch":
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _uninitialised = contextvars.ContextVar("uninitialised", default=False)
+_target = contextvars.ContextVar("target", default=None)
 
 
 def feed(batches):
@@ -217,18 +218,37 @@ def cross_entropy(logits, labels):
 
 
 def add_product(total, a, b):
-    """total + a b, of matrices; on PyTorch in the total's memory, which nobody else may need."""
+    """total + a b, of (p, …) matrices; on PyTorch in the total's memory, which nobody else may need."""
     if keras.backend.backend() == "torch" and a.dtype == total.dtype:
-        return total.addmm_(a, b)
+        return total.baddbmm_(a, b)
     return total + ops.cast(ops.matmul(a, b), total.dtype)
 
 
-def logits_at_once():
-    """How many logits a slice of the loss makes: 8 MB stay in a CPU's cache where XLA fuses what is done with them.
+@contextlib.contextmanager
+def targeting(platform):
+    """Within it, JAX's programs are made for a platform, "tpu" or "cpu", whatever this machine has."""
+    token = _target.set(platform)
+    try:
+        yield
+    finally:
+        _target.reset(token)
 
-    The others pass over memory anyway, and add a kernel's gradient to a sum once a slice.
+
+def jax_platform():
+    """What JAX's programs are made for: "cpu", "gpu" or "tpu"."""
+    import jax
+
+    return _target.get() or jax.default_backend()
+
+
+def logits_at_once():
+    """How many logits a slice of the loss makes on a device: 8 MB stay in a CPU's cache where XLA fuses their uses.
+
+    The others pass over memory anyway, and add a kernel's gradient to a sum once a slice; accelerators want few slices.
     """
-    return 2**21 if keras.backend.backend() == "jax" else 2**23
+    if keras.backend.backend() == "jax":
+        return 2**21 if jax_platform() == "cpu" else 2**27
+    return 2**23
 
 
 def scan(step, carry, xs, count):
@@ -285,12 +305,46 @@ def device_name():
 
 
 def fused_attention_pays():
-    """Whether the backend's fused attention beats einsums here: PyTorch always, JAX on an accelerator."""
-    if keras.backend.backend() == "jax":
-        import jax
+    """Whether the backend's fused attention beats einsums here: PyTorch always, JAX on GPUs.
 
-        return jax.default_backend() != "cpu"
+    Keras's for TPUs leaves out biases, and sees no future where nothing is masked.
+    """
+    if keras.backend.backend() == "jax":
+        return jax_platform() == "gpu"
     return keras.backend.backend() == "torch"
+
+
+def recomputed(fn, args, seeds=None):
+    """`fn(*args)`; on an accelerator under JAX its backward pass keeps the arguments alone and computes the rest again.
+
+    Args:
+        fn: a function of tensors.
+        args: tensors or None.
+        seeds: the `SeedGenerator` that `fn` draws one seed from, or None.
+    """
+    if keras.backend.backend() != "jax" or jax_platform() == "cpu":
+        return fn(*args)
+    if seeds is None:
+        return _jax_remat(fn)(*args)
+
+    def run(state, *args):
+        with keras.StatelessScope([(seeds.state, state)]):
+            return fn(*args)
+
+    return _jax_remat(run)(seeds.next(), *args)
+
+
+def _jax_remat(fn):
+    """`jax.checkpoint`, but not undone by one around it, whose policy would hold for what is within this one too."""
+    import jax
+
+    def backward(args, gradients):
+        args, gradients = jax.lax.optimization_barrier((args, gradients))  # else XLA would keep what is computed twice
+        return jax.vjp(fn, *args)[1](gradients)
+
+    run = jax.custom_vjp(fn)
+    run.defvjp(lambda *args: (fn(*args), args), backward)
+    return run
 
 
 def remat(layer, seeds, inputs, **flags):
@@ -327,7 +381,8 @@ def remat(layer, seeds, inputs, **flags):
         with keras.StatelessScope(mapping):
             return layer(**restored, **flags)
 
-    return keras.remat(run)(state, *tensors, *(v.value for v in variables))
+    again = _jax_remat if keras.backend.backend() == "jax" else keras.remat
+    return again(run)(state, *tensors, *(v.value for v in variables))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ kernel and labels come in, sums go out.
 
 from keras import ops
 
-from zoo import backend
+from zoo import backend, sharding
 
 CHUNK_TOKENS = 256  # at least, to fill a matrix product
 
@@ -14,7 +14,7 @@ CHUNK_TOKENS = 256  # at least, to fill a matrix product
 def chunk_length(batch, time, vocabulary):
     """How many positions of each row share a slice; a batch or time that is not known yet is None."""
     most = max(1, max(CHUNK_TOKENS, backend.logits_at_once() // vocabulary) // (batch or 16))
-    return most if time is None else min(time, most)
+    return most if time is None else -(-time // -(-time // most))
 
 
 def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=None, z_loss=0.0, label_smoothing=0.0,
@@ -44,7 +44,8 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
     True
     """
     (batch, time, _), v = hidden.shape, kernel.shape[1]
-    size = chunk_length(batch, time, v)
+    parts = sharding.parts(batch)
+    size = chunk_length(batch and batch // parts, time, v)
     time = ops.shape(hidden)[1]  # TensorFlow may not know it yet
     count = -(-time // size)
     whole = isinstance(time, int) and time % size == 0
@@ -80,9 +81,10 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
             gradient = gradient + ops.where(hot, factor - (1 - label_smoothing), 0.0) - label_smoothing / v
         if softcap:
             gradient = gradient * (1 - ops.square(slope))
-        # The weights go where rows are narrow.
+        # The weights go where rows are narrow. Each device adds up its own rows: it would wait for others once a slice.
         narrow, weight = ops.cast(gradient, h.dtype), ops.cast(w, h.dtype)
-        new.append(backend.add_product(sums[2], ops.transpose(h * weight), narrow))
+        weighted, errors = (ops.reshape(x, (parts, -1, x.shape[-1])) for x in (h * weight, narrow))
+        new.append(backend.add_product(sums[2], ops.swapaxes(weighted, 1, 2), errors))
         if shift is not None:
             new.append(sums[3] + ops.matmul(ops.transpose(w), gradient)[0])
         d_hidden = ops.matmul(narrow, ops.transpose(fixed)) * weight
@@ -90,7 +92,9 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
 
     sums = [ops.zeros(()), ops.zeros(())]
     if training:
-        sums += [ops.zeros_like(kernel, dtype="float32")] + ([] if shift is None else [ops.zeros((v,))])
+        blank = ops.zeros_like(kernel, dtype="float32")[None]  # in the kernel's layout, which a product may be fast in
+        sums.append(blank if parts == 1 else sharding.apart(ops.zeros((parts, *kernel.shape))))
+        sums += [] if shift is None else [ops.zeros((v,))]
     pieces = [slices(x) for x in (ops.stop_gradient(hidden), ops.cast(labels, "int32"), ops.cast(weights, "float32"))]
     if isinstance(count, int) and count == 1:
         sums, d_hidden = step(sums, [piece[0] for piece in pieces])
@@ -102,7 +106,8 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
     if not training:
         return loss, hits
     d_hidden = ops.reshape(d_hidden, (-1, count * size, hidden.shape[2]))[:, :time]
-    gradients = [ops.stop_gradient(g) for g in (d_hidden, *sums[2:])]
+    d_kernel = sums[2][0] if parts == 1 else ops.sum(sums[2], axis=0)
+    gradients = [ops.stop_gradient(g) for g in (d_hidden, d_kernel, *sums[3:])]
 
     @ops.custom_gradient
     def known(*tensors):

@@ -29,6 +29,7 @@ PUBLISHED = {
     "llama_1b": 1_100_048_384,
     "llama_7b": 6_738_415_616,
     "t5_base_v1_1": 247_577_856 - 2 * (32_128 - 32_100) * 768 - 32_100 * 768,  # theirs is built without its own head
+    "t5_11b": 11_307_321_344 - (32_128 - 32_100) * 1024,
     "t5_small": 60_506_624 - (32_128 - 32_100) * 512,  # theirs pads the vocabulary
 }
 

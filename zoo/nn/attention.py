@@ -19,7 +19,7 @@ from zoo.nn.variants.qk_norm import qk_norm
 MASKED = -1e9  # finite: a row that sees nothing stays a number
 
 
-def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, drop=None):
+def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, drop=None, seeds=None):
     """Softmax attention (Vaswani et al. 2017), grouped heads (Ainslie et al. 2023) without repeating keys.
 
     Args:
@@ -30,13 +30,19 @@ def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, dro
         bias: float, broadcastable to (b, n, t, s); added to the scores.
         causal: each query sees the keys up to its own index (needs t == s).
         softcap: scores become softcap * tanh(scores / softcap).
-        drop: a function applied to the probabilities.
+        drop: a function applied to the probabilities, which draws from `seeds`.
 
     Returns:
         (b, t, n, h).
     """
     if backend.fused_attention_pays() and softcap is None and drop is None:
         return _fused(q, k, v, scale, mask, bias, causal)
+    weigh = partial(_weigh, scale=scale, causal=causal, softcap=softcap, drop=drop)
+    return backend.recomputed(weigh, (q, k, v, mask, bias), seeds)  # probabilities are the most memory of a layer
+
+
+def _weigh(q, k, v, mask, bias, scale, causal, softcap, drop):
+    """`attend` by einsums."""
     _, t, n, h = ops.shape(q)
     s, heads = ops.shape(k)[1], k.shape[2]
     q = ops.reshape(q * ops.cast(scale, q.dtype), (-1, t, heads, n // heads, h))
@@ -162,7 +168,7 @@ class Attention(keras.layers.Layer):
             bias = disentangled_bias(q, k, distance_q, distance_k) * ops.cast(self.scale, q.dtype)
         drop = partial(dropout, rate=self.rate, seeds=seeds) if seeds is not None and self.rate else None
         if cache is None or causal:
-            y = attend(q, k, v, self.scale, seen, bias, causal, self.softcap, drop)
+            y = attend(q, k, v, self.scale, seen, bias, causal, self.softcap, drop, drop and seeds)
         else:
             y = attend_cached(q, k, v, self.scale, seen, bias, self.softcap)
         y = self.out(ops.reshape(y, (-1, ops.shape(x)[1], self.heads * self.width)))

@@ -14,10 +14,10 @@ from zoo import processes
 from zoo.sharding.pieces import Averaging
 from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
-__all__ = ["AXES", "DATA_AXES", "SHARDS", "average", "batches", "check_compiled", "current", "everywhere", "gathered",
-           "gathering", "in_one_order", "loss_scale", "make", "nowhere", "only_alone", "over_processes", "parse",
-           "pieces", "placed", "plain", "planned", "prepared", "reseed", "scope", "settle", "spread", "together", "use",
-           "whole"]  # fmt: skip
+__all__ = ["AXES", "DATA_AXES", "SHARDS", "apart", "average", "batches", "check_compiled", "current", "everywhere",
+           "gathered", "gathering", "in_one_order", "loss_scale", "make", "nowhere", "only_alone", "over_processes",
+           "parse", "parts", "pieces", "placed", "plain", "planned", "prepared", "reseed", "scope", "settle", "spread",
+           "together", "use", "whole"]  # fmt: skip
 
 _in_force = []  # the mesh, where there is one
 
@@ -69,10 +69,12 @@ def nowhere():
         use(before)
 
 
-def make(mesh, shard="none"):
-    """The `Mesh` of a scope, which `use` puts in force."""
+def make(mesh, shard="none", devices=None):
+    """The `Mesh` of a scope, which `use` puts in force; `devices` stand in for those of this machine (JAX)."""
     engine = _engine()
-    return engine.Mesh(checked(mesh, shard, engine.devices(), processes.count()), shard)
+    if devices is None:
+        return engine.Mesh(checked(mesh, shard, engine.devices(), processes.count()), shard)
+    return engine.Mesh(checked(mesh, shard, len(devices), 1), shard, devices)
 
 
 def use(mesh):
@@ -291,6 +293,18 @@ def in_one_order():
         yield
     finally:
         np.random.set_state(state)
+
+
+def parts(rows):
+    """How many parts of so many rows lie on devices of their own within one program: 1 without a mesh."""
+    mesh = current()
+    return 1 if mesh is None else mesh.parts(rows)
+
+
+def apart(tensor):
+    """A tensor (parts, …) with each part on the devices that have its rows."""
+    mesh = current()
+    return tensor if mesh is None or tensor.shape[0] == 1 else _engine().apart(mesh, tensor)
 
 
 def placed(array):

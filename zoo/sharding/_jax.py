@@ -34,16 +34,18 @@ class Layout(keras.distribution.TensorLayout):
 class Mesh(Rules, keras.distribution.ModelParallel):
     """`Rules` as a Keras distribution; made by `scope`."""
 
-    def __init__(self, sizes, shard):
+    def __init__(self, sizes, shard, devices=None):
         import jax
 
         Rules.__init__(self, sizes, shard)
-        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))[: self.num_devices]
+        if devices is None:
+            found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+            devices = [f"{device.platform}:{device.id}" for device in found]
+        devices = devices[: self.num_devices]
         each, model = self.num_devices // processes.count(), sizes["model"]
         parts = max(1, each // model)  # of the batch, on the devices of a process
         self.data_slice = processes.index() * each // model // parts, self.num_model_replicas // parts
-        names = [f"{device.platform}:{device.id}" for device in devices]
-        device_mesh = keras.distribution.DeviceMesh(tuple(sizes.values()), tuple(sizes), names)
+        device_mesh = keras.distribution.DeviceMesh(tuple(sizes.values()), tuple(sizes), devices)
         layout_map = keras.distribution.LayoutMap(device_mesh)
         keras.distribution.ModelParallel.__init__(
             self, layout_map=layout_map, batch_dim_name="data", auto_shard_dataset=False
@@ -56,6 +58,10 @@ class Mesh(Rules, keras.distribution.ModelParallel):
     def end(self):
         """As it was before `begin`."""
         keras.distribution.set_distribution(None)
+
+    def parts(self, rows):
+        """See `zoo.sharding.parts`."""
+        return 1 if self.whole or not rows or rows % self.num_model_replicas else self.num_model_replicas
 
     def get_data_layout(self, data_shape):
         """Rows over all data axes, or whole on every device where they do not divide; of this process's slice."""
@@ -102,6 +108,15 @@ def placed(mesh, array):
 def everywhere(mesh, tensor):
     """A tensor of a compiled program, whole in every process."""
     return keras.distribution.distribute_tensor(tensor, mesh.layout([()] * len(tensor.shape)))
+
+
+def apart(mesh, tensor):
+    """A tensor with its first dimension over the data axes, and the others as the compiler likes."""
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    free = [PartitionSpec.UNCONSTRAINED] * (len(tensor.shape) - 1)
+    layout = NamedSharding(mesh.device_mesh.backend_mesh, PartitionSpec(DATA_AXES, *free))
+    return keras.distribution.distribute_tensor(tensor, layout)
 
 
 def gathering(mesh, loss, groups):

@@ -130,6 +130,10 @@ class Rules:
         """A context in which every device holds what it needs to run layers of a task alone."""
         return contextlib.nullcontext()
 
+    def parts(self, rows):
+        """See `zoo.sharding.parts`: 1 where each process computes on rows of its own."""
+        return 1
+
     def note(self, text):
         """Keeps a sentence, and prints it unless it has been."""
         if text not in self.notes:
