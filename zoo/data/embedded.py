@@ -3,6 +3,7 @@
 They are made of `zoo.data.labelled` and of the lists of arguments in docstrings. It knows no tokens and no models.
 """
 
+import itertools
 import re
 
 from zoo.data.examples import Examples
@@ -19,7 +20,7 @@ def embedded(task):
     classify: which package a docstring is from. tag: which words are names of code. answer: what an argument is, in
     numpy's lists of arguments. choose: which of four first lines belongs to a body. embed: whether a first line and a
     body belong together, as a cosine of 1 or 0. seq2seq and instruct: a body to its first line. prefer: its own
-    first line before another's. relate: whether a type in such a list is that of an argument.
+    first line before another's. relate: whether a type is that of an argument or of the next one in such a list.
 
     Returns: dictionary of `Examples`: train, validation and test.
 
@@ -79,13 +80,15 @@ def _answer(bodies, _):
 def _relate(bodies, _):
     rows = []
     for start, text, matches in _arguments(bodies):
-        for match, other in zip(matches, [*matches[1:], *matches[:1]]):
-            for kind in {match, other}:
+        for match, other in itertools.pairwise(matches):
+            begin = match.start()
+            piece = text[begin - start : other.end(2) - start]
+            for kind in (match, other):
                 name = next((one for one in _TYPES if one in kind[2]), None)
-                if name:
-                    at = kind.start(2) - start + kind[2].index(name)
-                    rows.append((text, (match.start(1) - start, match.end(1) - start), (at, at + len(name)),
-                                 "type" if kind is match else "other"))  # fmt: skip
+                if name and len(piece) <= 200:
+                    at = kind.start(2) - begin + kind[2].index(name)
+                    head = match.start(1) - begin, match.end(1) - begin
+                    rows.append((piece, head, (at, at + len(name)), "type" if kind is match else "other"))
     texts, heads, tails, labels = map(list, zip(*rows))
     return (texts, heads, tails), labels
 
