@@ -58,6 +58,8 @@ def main():
     # Everything that can be wrong with what was asked for, before anything is made.
     common.recall_flags()
     common.choose_backend()
+    if common.several():
+        raise ValueError("finetune.py runs in one process, on as many devices as that has: start it once.")
     common.check_training_flags()
     parts = {name: some(part) for name, part in open_examples().items()}
     labels = None
