@@ -153,6 +153,8 @@ def save(directory, family, config, task, arrays, tokenizer=None, dtype=None, ma
     Raises:
         ValueError: a model that the family's config.json or tensor names cannot express; nothing is written then.
     """
+    if adapted := [name for name in arrays if "/adapter_" in name]:
+        raise ValueError(f"The model has adapters ({adapted[0]}, …): save those with zoo.adapters.save, or merge them.")
     directory = Path(directory)
     if integers := [name for name, array in arrays.items() if "int" in str(array.dtype)]:
         raise ValueError(f"{integers[0]} is quantised, which presets are not: save the preset before quantize, or keep "

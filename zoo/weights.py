@@ -122,7 +122,7 @@ def _some(names, count=24):
     return ", ".join(names[:count]) + more
 
 
-def _rows(table, names):
+def rows_of(table, names):
     """our name -> (their names, move), with layer indices filled in; no names where the table has no row."""
     found = {}
     for name in names:
@@ -167,7 +167,7 @@ def load(tensors, table, targets, *, prefix="", aliases=(), ignore=(), optional=
         ValueError: with the report, where a variable or a tensor is left over or does not fit; or tied weights that are
             stored twice and differ.
     """
-    known, rows = _spellings(tensors, prefix, aliases), _rows(table, targets)
+    known, rows = _spellings(tensors, prefix, aliases), rows_of(table, targets)
     stored = {name: list(dict.fromkeys(known[one] for one in row[0] if one in known)) for name, row in rows.items()}
     report = Report()
     report.missing, report.random_heads = _absent(stored, optional)
@@ -251,7 +251,7 @@ def theirs(table, arrays, dtype=None):
     Raises:
         ValueError: arrays that have no row, or that are only a part of their tensor.
     """
-    rows, groups = _rows(table, arrays), {}
+    rows, groups = rows_of(table, arrays), {}
     if lost := [name for name, row in rows.items() if not row[0]]:
         raise ValueError(f"There is no name in a checkpoint for {_some(lost)}.")
     for name, (names, move) in rows.items():

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from zoo import backend
+from zoo.nn.variants.dense import Dense
 
 _ACTIVATIONS = {
     "gelu": lambda x: ops.gelu(x, approximate=False),
@@ -39,14 +40,6 @@ def initializer(config, fan_in, branches=0):
     if config.initializer == "fan_in":
         stddev = fan_in**-0.5
     return keras.initializers.RandomNormal(stddev=stddev, seed=random.randint(1, 2**31 - 1))
-
-
-class Dense(keras.layers.Dense):
-    """Keras's, with the product of `backend.product`; LoRA and quantisation see the layer they know."""
-
-    def call(self, inputs, training=None):
-        y = backend.product(inputs, self.kernel)
-        return y if self.bias is None else ops.add(y, self.bias)
 
 
 def dense(config, name, inputs, units, bias, policy, fan_in=None, branches=0):

@@ -141,7 +141,7 @@ class Task(LoadableTask, Quantizable, keras.Model):
     def _check_precision(self):
         if self.quantization or self.backbone.quantization:
             raise ValueError("The weights are quantised, and integers do not train: train before quantize.")
-        if self.dtype_policy.variable_dtype in ("bfloat16", "float16"):
+        if any(v.dtype in ("bfloat16", "float16") for v in self.trainable_variables):
             raise ValueError(
                 f"dtype={self.dtype_policy.name!r} keeps weights in half precision, whose updates round to nothing: "
                 "train with dtype='mixed_bfloat16'."
