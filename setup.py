@@ -12,6 +12,7 @@ extras = {
     "torch": ["torch>=2.5"],
     "keras-nlp": ["keras-hub"],
     "eval": ["sacrebleu>=2.0", "rouge-score"],
+    "lm-eval": ["lm-eval>=0.4.9"],
     "parquet": ["pyarrow"],
     "tensorboard": ["tensorboardX>=2.6"],
     "chat": ["jinja2>=3.1"],

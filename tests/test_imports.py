@@ -87,7 +87,7 @@ WITHOUT_KERAS = ("config", "batch", "weights", "checkpoint", "tensorflow_files",
                  "kerashub", "pretrained", "card", "tokenizers", "data", "metrics")  # fmt: skip
 BACKENDS = ("jax", "tensorflow", "torch")
 ORDER = (*WITHOUT_KERAS, "backend", "processes", "sharding", "losses", "loading", "quantization", "nn", "transformer",
-         "backbone", "backbones", "samplers", "generation", "tasks", "training")  # fmt: skip
+         "backbone", "backbones", "samplers", "generation", "tasks", "adapters", "harness", "training")  # fmt: skip
 
 
 def room(path):
