@@ -17,12 +17,12 @@ _HOMES = {
     "MPNetBackbone NomicBERTBackbone T5Backbone MT5Backbone UMT5Backbone BARTBackbone MBARTBackbone PegasusBackbone "
     "MarianBackbone",
     "zoo.tasks": "CausalLM MaskedLM Seq2SeqLM TextClassifier TokenClassifier QuestionAnswerer MultipleChoice "
-    "TextEmbedder InBatchContrast NextSentence ReplacedTokenDetector",
+    "TextEmbedder InBatchContrast NextSentence ReplacedTokenDetector LabelWords",
     "zoo.tokenizers": "Tokenizer",
     "zoo.generation.chat": "chat",
     "zoo.pretrained": "presets",
 }
-_MODULES = ("data", "metrics", "samplers", "families", "processes", "sharding", "training")
+_MODULES = ("adapters", "data", "metrics", "samplers", "families", "processes", "sharding", "training")
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = ["__version__", *_MODULES, *_NAMES]
