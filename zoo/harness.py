@@ -166,33 +166,37 @@ class HarnessLM(TemplateLM):
         """Continuations of prompts, each up to its stop strings; prompts are cut on the left to leave them room."""
         groups, found = {}, [None] * len(requests)
         for number, request in enumerate(requests):
-            groups.setdefault(repr(request.args[1]), []).append(number)
+            text, settings = request.args
+            stop, count, sampler = _settings(settings)
+            room = self.max_length - count if self.backend == "causal" else self.max_length
+            if room < 1:
+                raise ValueError(f"{count} new tokens leave no room for a prompt in {self.max_length}.")
+            prompt, special = self._cut(text, room)
+            groups.setdefault((repr(settings), special), (stop, count, sampler, []))[3].append((number, prompt))
         with tqdm(total=len(requests), disable=disable_tqdm, desc="generation") as bar:
-            for numbers in groups.values():
-                stop, count, sampler = _settings(requests[numbers[0]].args[1])
-                room = self.max_length - count if self.backend == "causal" else self.max_length
-                if room < 1:
-                    raise ValueError(f"{count} new tokens leave no room for a prompt in {self.max_length}.")
-                prompts = [self._cut(requests[number].args[0], room) for number in numbers]
-                special = not (self.backend == "causal" and self._begins(prompts[0]))
+            for (_, special), (stop, count, sampler, prompts) in groups.items():
                 for start in range(0, len(prompts), self.batch_size):
-                    part = slice(start, start + self.batch_size)
-                    texts = self.model.generate(prompts[part], count, sampler, stop, self.seed + start, echo=False,
-                                                batch_size=self.batch_size, add_special_tokens=special)  # fmt: skip
-                    for number, text in zip(numbers[part], texts):
+                    part = prompts[start : start + self.batch_size]
+                    texts = self.model.generate(
+                        [prompt for _, prompt in part], count, sampler, stop, self.seed + start, echo=False,
+                        batch_size=self.batch_size, add_special_tokens=special,
+                    )  # fmt: skip
+                    for (number, _), text in zip(part, texts):
                         found[number] = text
                         self.cache_hook.add_partial("generate_until", requests[number].args, text)
                     bar.update(len(texts))
         return found
 
     def _cut(self, text, room):
-        """A text without the beginning that its last `room` tokens, those of the template among them, leave out."""
-        encoding = self.model.tokenizer.encode_with_offsets(text, add_special_tokens=not self._begins(text))
+        """A text without what its last `room` tokens leave out, and whether tokens of the template are among these."""
+        special = not (self.backend == "causal" and self._begins(text))
+        encoding = self.model.tokenizer.encode_with_offsets(text, add_special_tokens=special)
         if len(encoding.ids) <= room:
-            return text
+            return text, special
         warnings.warn(f"A prompt of {len(encoding.ids)} tokens is cut to its last {room}.", stacklevel=2)
-        starts = [start for (start, _), owner in zip(encoding.offsets, encoding.sequence_ids) if owner is not None]
-        return text[starts[len(encoding.ids) - room] :]
+        kept = [*zip(encoding.offsets, encoding.sequence_ids)][-room:]
+        start = next(start for (start, _), owner in kept if owner is not None)
+        return text[start:], any(owner is None for _, owner in kept)
 
 
 def _loaded(preset, dtype):

@@ -147,7 +147,8 @@ def test_biases_alone(capsys):
 
 def test_quantised_layers_have_adapters_too():
     model = llama()
-    model.quantize("int8")
+    for layer in kernels(model).values():
+        layer.quantize("int8", type_check=False)  # Keras's quantize leaves subclasses of its layers out
     before = model.predict(TEXT, verbose=0)
     adapters.lora(model)
     assert (model.predict(TEXT, verbose=0) == before).all()
