@@ -120,6 +120,7 @@ def _repeated_by_torch(more, step, variables):
         example = [v.value.detach() for v in variables], *(x for x in leaves if x is not None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of shapes, which are constants here
+            warnings.filterwarnings("error", "Converting a tensor to a NumPy array")  # which would be one too
             return torch.jit.trace(run, example, check_trace=False)
 
     @torch.no_grad()

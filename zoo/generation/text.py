@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from keras import ops
 
 from zoo import sharding
 from zoo.checkpoint import read_json
@@ -271,5 +272,5 @@ class Generation:
                 ended[i] = tokens[i] in plan.stop_ids or (done is not None and done(rows[i], ids[i]))
             if ended.all():
                 break
-        logs = np.stack(logs) if logs else np.zeros((0, len(rows)))
+        logs = ops.convert_to_numpy(ops.stack(logs)) if logs else np.zeros((0, len(rows)))
         return [(row, list(logs[: len(row), i]), None, guessed[i]) for i, row in enumerate(ids)]

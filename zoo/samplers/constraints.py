@@ -121,7 +121,7 @@ class Constraints:
             bias = np.zeros(size, "float32")
             for i, value in self.logit_bias:
                 bias[i] = value
-            logits = logits + bias
+            logits = logits + ops.convert_to_tensor(bias)
         if self.reads_tokens:
             slots = ops.arange(tokens.shape[1], dtype="int32")[None]
             end = tokens.shape[1] if end is None else end

@@ -19,7 +19,7 @@ def scaled(frequency, theta, scaling, positions, slots):
         theta: their base.
         scaling: (kind, numbers …); see the functions of each kind.
         positions: (b, t) integers.
-        slots: number of tokens that a cache can hold, None without one.
+        slots: number of tokens that a cache can come to hold, or (b, 1, 1, 1) those of each row; None without one.
     """
     kind, *values = scaling
     length = slots if slots is not None or kind not in ("dynamic", "longrope") else document_lengths(positions)
