@@ -119,25 +119,13 @@ def run(directory, mesh="none", steps=STEPS):
 
 
 def main(directory, meshes, port, count, index):
-    if int(count) == 1:
-        two_devices()
-    else:
-        processes.start(f"127.0.0.1:{port}", int(count), int(index))
+    processes.start(f"127.0.0.1:{port}", int(count), int(index))
     directory, meshes = Path(directory), meshes.split("+")
     found = {mesh: train(directory, mesh) for mesh in meshes}
     if processes.is_first():
         (directory / ".found").write_text(json.dumps(found))
         (directory / ".found").rename(directory / "found.json")
-    if int(count) > 1:
-        run(directory, meshes[-1])
-
-
-def two_devices():
-    """Makes two devices of the CPU, on TensorFlow."""
-    import tensorflow as tf
-
-    device = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * 2)
+    run(directory, meshes[-1])
 
 
 if __name__ == "__main__":

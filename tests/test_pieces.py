@@ -1,4 +1,4 @@
-"""PyTorch and TensorFlow over several processes or devices: what one process finds, share of memory, death, errors."""
+"""PyTorch and TensorFlow over several processes: what one process finds, share of memory, death, errors."""
 
 import json
 import socket
@@ -60,12 +60,9 @@ def pair(backend, directory):
 
 @pytest.fixture(scope="module")
 def found(backend, directory, pair):
-    """What one process finds, and what each mesh does; "devices" are those of one process."""
+    """What one process finds, and what each mesh does."""
     one = pieced.train(directory, "none")
     meshes = json.loads(waited(pair, directory / "several" / "found.json").read_text())
-    if backend == "tensorflow":
-        path = directory / "devices"
-        meshes["devices"] = json.loads(waited(start(path, "data:2", 1), path / "found.json").read_text())["data:2"]
     return one, meshes
 
 

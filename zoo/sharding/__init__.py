@@ -15,7 +15,7 @@ from zoo.sharding.pieces import Averaging
 from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
 __all__ = ["AXES", "DATA_AXES", "SHARDS", "apart", "average", "batches", "check_compiled", "current", "everywhere",
-           "gathered", "gathering", "in_one_order", "loss_scale", "make", "nowhere", "only_alone", "over_processes",
+           "gathered", "gathering", "in_one_order", "make", "nowhere", "only_alone", "over_processes",
            "parse", "parts", "pieces", "placed", "plain", "planned", "prepared", "reseed", "scope", "settle", "spread",
            "together", "use", "whole"]  # fmt: skip
 
@@ -130,7 +130,7 @@ def spread(task):
 
 def reseed(variables):
     """Gives each process random numbers of its own, from seeds that are the same in all."""
-    for v in variables if _in_force and current().apart else ():
+    for v in variables if pieces() > 1 else ():
         if v.path.endswith("seed_generator_state"):
             v.assign(v + keras.ops.convert_to_tensor([processes.index(), 0], v.dtype))
 
@@ -174,11 +174,6 @@ def average(tensor):
     return current().average(tensor) if pieces() > 1 else tensor
 
 
-def loss_scale():
-    """Factor of a piece's loss, where Keras expects one."""
-    return current().loss_scale if _in_force else 1.0
-
-
 def settle(task):
     """A loss of a task was computed: what was gathered for it can go."""
     if pieces() > 1:
@@ -197,7 +192,7 @@ def whole(task):
 
 def over_processes(metrics_variables):
     """A context in which the variables of metrics have their sums over the processes."""
-    if not metrics_variables or not (_in_force and current().apart) or processes.count() == 1:
+    if not metrics_variables or pieces() == 1:
         return contextlib.nullcontext()
     sums = current().summed([v.value for v in metrics_variables])
     return keras.StatelessScope(list(zip(metrics_variables, sums)))
@@ -242,7 +237,7 @@ def batches(*parts):
         For each pair the data for Keras, and a dictionary with its `batch_size` where that is another.
     """
     mesh = current()
-    if mesh is None or (mesh.pieces > 1 and not mesh.apart):  # TensorFlow deals the rows out
+    if mesh is None:
         yield [(data, {}) for data, _ in parts]
         return
     before, parts = mesh.whole, [(data, size or 32) for data, size in parts]

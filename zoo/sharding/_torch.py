@@ -30,7 +30,7 @@ class Mesh(Rules):
                 f"model:{sizes['model']} needs KERAS_BACKEND=jax, for weights are not split over model on PyTorch: "
                 f"use data:{self.num_devices} with shard='fsdp', which splits them over data."
             )
-        self.pieces, self.apart = self.num_devices, True
+        self.pieces = self.num_devices
         self.data_slice = processes.index(), self.pieces
 
     def average(self, tensor):

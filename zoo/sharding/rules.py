@@ -40,12 +40,10 @@ class Rules:
         whole: whether batches are whole on every device, whatever their size.
         data_slice: (index, count), which of how many equal slices of each batch this process feeds.
         pieces: number of pieces of a batch that programs see apart, 1 where one program sees it whole, as on JAX.
-        apart: whether each piece is another process's.
-        loss_scale: factor of the losses of pieces, where Keras expects one.
     """
 
     data_slice = (0, 1)
-    pieces, apart, loss_scale = 1, False, 1.0
+    pieces = 1
 
     def __init__(self, sizes, shard):
         self.sizes, self.shard, self.notes, self.whole, self._config = dict(sizes), shard, [], False, None

@@ -114,7 +114,7 @@ class LanguageModel(Task):
         loss, hits = chunked_cross_entropy(self.head.hidden(y_pred), kernel, y, weights, bias, softcap,
                                            training=training, **self._loss_options)  # fmt: skip
         self.accuracy.update_state(hits / ops.maximum(total, 1e-9), total)
-        return (loss / counted + sum(self.losses)) * sharding.loss_scale()
+        return loss / counted + sum(self.losses)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Keras's metrics from logits; `compute_loss` has updated the accuracy where there are none."""

@@ -129,9 +129,8 @@ class Grouped(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        aggregation = "only_first_replica"  # TensorFlow's devices have the same numbers
-        self.gradient_norm = self.add_variable((), name="gradient_norm", dtype="float32", aggregation=aggregation)
-        self.first_bad = self.add_variable((), name="first_bad", dtype="int32", aggregation=aggregation)
+        self.gradient_norm = self.add_variable((), name="gradient_norm", dtype="float32")
+        self.first_bad = self.add_variable((), name="first_bad", dtype="int32")
         members, (_, factors, _) = {}, self._options()
         for i, v in enumerate(variables):
             members.setdefault(factors.get(v.path, 1.0), []).append(i)
