@@ -242,6 +242,38 @@ def jax_platform():
     return _target.get() or jax.default_backend()
 
 
+def with_gradients(loss, tensors, gradients):
+    """`loss`, a number, as if its gradients with respect to the tensors were the ones given."""
+    tensors = [ops.convert_to_tensor(x) for x in tensors]
+    gradients = [ops.cast(ops.stop_gradient(g), x.dtype) for g, x in zip(gradients, tensors)]
+    if keras.backend.backend() == "jax":
+        return _jax_with_gradients()(loss, tensors, gradients)
+
+    @ops.custom_gradient
+    def known(*tensors):
+        def backward(*args, upstream=None):
+            upstream = args[-1] if upstream is None else upstream
+            return tuple(g * ops.cast(upstream, g.dtype) for g in gradients)
+
+        return loss, backward
+
+    return known(*tensors)
+
+
+@functools.cache
+def _jax_with_gradients():
+    """Takes all it needs as arguments, for it may run where a checkpoint traces anew."""
+    import jax
+
+    known = jax.custom_vjp(lambda loss, tensors, gradients: loss)
+
+    def backward(gradients, upstream):
+        return None, [g * upstream.astype(g.dtype) for g in gradients], None
+
+    known.defvjp(lambda loss, tensors, gradients: (loss, gradients), backward)
+    return known
+
+
 def logits_at_once():
     """How many logits a slice of the loss makes on a device: 8 MB stay in a CPU's cache where XLA fuses their uses.
 

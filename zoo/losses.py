@@ -107,17 +107,8 @@ def chunked_cross_entropy(hidden, kernel, labels, weights, bias=None, softcap=No
         return loss, hits
     d_hidden = ops.reshape(d_hidden, (-1, count * size, hidden.shape[2]))[:, :time]
     d_kernel = sums[2][0] if parts == 1 else ops.sum(sums[2], axis=0)
-    gradients = [ops.stop_gradient(g) for g in (d_hidden, d_kernel, *sums[3:])]
-
-    @ops.custom_gradient
-    def known(*tensors):
-        def backward(*args, upstream=None):
-            upstream = args[-1] if upstream is None else upstream
-            return tuple(ops.cast(g * ops.cast(upstream, g.dtype), x.dtype) for g, x in zip(gradients, tensors))
-
-        return loss, backward
-
-    return known(*(ops.convert_to_tensor(x) for x in (hidden, kernel, bias) if x is not None)), hits
+    tensors = [x for x in (hidden, kernel, bias) if x is not None]
+    return backend.with_gradients(loss, tensors, [d_hidden, d_kernel, *sums[3:]]), hits
 
 
 def _flat(x):
