@@ -16,8 +16,8 @@ import numpy as np
 from keras import ops, tree
 
 if keras.backend.backend() == "torch":
-    # Large tensors on huge pages, where Linux has them: each is mapped anew, and small pages cost a good part of a step on
-    # a CPU. PyTorch looks here at its first allocation.
+    # Large tensors on huge pages, where Linux has them: each is mapped anew, and small pages cost a part of a step.
+    # PyTorch looks here at its first allocation.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _uninitialised = contextvars.ContextVar("uninitialised", default=False)
