@@ -5,14 +5,16 @@ from zoo.families.family import Family
 
 
 def _read(hf):
-    # Published files say untied, and their logits are not scaled; "tied" ones are.
+    # Published files say untied, and their logits are not scaled; "tied" ones are. Newer files say all are tied, and
+    # whether they are scaled beside it.
     fields = {**t5.read(hf), "tie_embeddings": False}
-    tied = hf.get("tie_word_embeddings", True)
-    return {**fields, "logit_scale": hf["d_model"] ** -0.5} if tied and "d_model" in hf else fields
+    scaled = hf.get("scale_decoder_outputs", hf.get("tie_word_embeddings", True))
+    return {**fields, "logit_scale": hf["d_model"] ** -0.5} if scaled and "d_model" in hf else fields
 
 
 def _write(config):
-    return {**t5.write(config), "tie_word_embeddings": config.logit_scale != 1.0}
+    scaled = config.logit_scale != 1.0
+    return {**t5.write(config), "tie_word_embeddings": scaled, "scale_decoder_outputs": scaled}
 
 
 FAMILY = Family(
