@@ -68,7 +68,7 @@ def test_a_bucket_compiles_once(lm, monkeypatch):
     traces, decode = [], type(lm.backbone).decode
 
     def counted(self, token_ids, cache, *args):
-        traces.append((tuple(token_ids.shape), cache[0]["self"][0].shape[2]))
+        traces.append((tuple(map(int, token_ids.shape)), int(cache[0]["self"][0].shape[2])))
         return decode(self, token_ids, cache, *args)
 
     monkeypatch.setattr(type(lm.backbone), "decode", counted)

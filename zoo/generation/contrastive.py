@@ -54,7 +54,8 @@ def _programs(task, sampler, scored):
         given = {} if past is None else {"tokens": past[0], "seen": seen, "begin": past[1], "end": index}
         values = ops.log_softmax(sampler.constrained(logits, mask=mask, **given), axis=-1)
         values, candidates = ops.top_k(values, k)
-        wide = tree.map_structure(lambda y: ops.repeat(y, k, axis=0), cache)
+        each = ops.repeat(ops.arange(logits.shape[0], dtype="int32"), k)
+        wide = tree.map_structure(lambda y: ops.take(y, each, axis=0), cache)  # copies, for they are written to
         same = [None if y is None else ops.repeat(y, k, axis=0) for y in (seen, memory_mask, longest)]
         candidates = ops.reshape(ops.cast(candidates, "int32"), (-1, 1))
         x, wide = advanced(task, candidates, wide, index, *same)
