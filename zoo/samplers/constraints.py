@@ -139,7 +139,7 @@ class Constraints:
             if self.ending:
                 start, factor, ids = self.ending
                 growth = ops.power(factor, ops.cast(ops.maximum(end - begin - start, 0), "float32")) - 1
-                grows = one_hot(ids, size)[None] & (logits > BANNED)
+                grows = ops.logical_and(one_hot(ids, size)[None], logits > BANNED)
                 logits = ops.where(grows, logits + ops.abs(logits) * growth, logits)
         if self.allowed_tokens and not callable(self.allowed_tokens):
             logits = ops.where(one_hot(self.allowed_tokens, size)[None], logits, NEVER)

@@ -41,12 +41,12 @@ class Seq2SeqLM(Generation, LanguageModel):
     def configure(self, generation_config=None, task_specific_params=None):
         """Takes the dictionary `task_specific_params` of a config.json, beside what `Generation` takes."""
         super().configure(generation_config)
-        self._parameters = json.dumps(task_specific_params)
+        self._task_parameters = json.dumps(task_specific_params)
 
     @property
     def task_specific_params(self):
         """What config.json says about `summarize` and `translate`, or None."""
-        return json.loads(self._parameters)
+        return json.loads(self._task_parameters)
 
     @classmethod
     def read_settings(cls, path, hf, backbone, given):
