@@ -8,7 +8,10 @@ from keras import ops
 import zoo
 from tests.models import TINY, randomise, relative_error, run
 
-pytestmark = pytest.mark.backends
+pytestmark = [
+    pytest.mark.backends,
+    pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="minutes of XLA"),
+]
 KINDS = {
     "gpt2": (zoo.CausalLM, zoo.GPTBackbone, {}),
     "llama": (zoo.CausalLM, zoo.LlamaBackbone, {"num_key_value_heads": 2}),

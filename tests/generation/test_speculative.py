@@ -1,5 +1,6 @@
 """Speculative decoding: a draft changes the time that a text takes, and neither greedy texts nor distributions."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -8,7 +9,10 @@ from tests.generation.test_text import PROMPTS, model
 from tests.models import randomise, run
 from zoo import samplers
 
-pytestmark = pytest.mark.backends
+pytestmark = [
+    pytest.mark.backends,
+    pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="minutes of XLA"),
+]
 GREEDY = {"max_new_tokens": 20, "details": True}
 
 
