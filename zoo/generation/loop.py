@@ -9,7 +9,7 @@ text.
 import numpy as np
 from keras import ops
 
-from zoo import backend, sharding
+from zoo import backend, processes, sharding
 
 BUCKET, PROGRAMS = 32, 16
 AT_ONCE = 8  # steps of one program, unless each token is waited for
@@ -98,6 +98,7 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
         at_once: so many tokens, up to `AT_ONCE`, are made before the first of them is yielded.
     """
     vocabulary, tensor, done = task.config.vocabulary_size, sharding.placed, 0
+    host = processes.whole if processes.count() > 1 else lambda x: np.asarray(ops.convert_to_numpy(x))
     sampler.check(vocabulary)
     ids, seen, length = slotted(rows, 0)
     slots, texts, stopped = roomy(length + 1), [[] for _ in rows], np.zeros(len(rows), bool)
@@ -119,7 +120,7 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
     found, logs, cache, memory_mask = prefill(tensor(ids), encoded, past, given(1))
     fixed["memory_mask"], count = memory_mask, 1
     while True:
-        found, logs = np.asarray(ops.convert_to_numpy(found)), np.asarray(ops.convert_to_numpy(logs))
+        found, logs = host(found), host(logs)
         for i in range(int(count)):
             yield found[:, i], logs[:, i]
             stopped, done = stopped | np.isin(found[:, i], stop_ids), done + 1
@@ -160,11 +161,10 @@ def _programs(task, sampler, scored):
         read = {"tokens": past, "seen": given["seen"], "begin": given["begin"], "end": end}
         uniform = ops.take(given["uniform"], column, axis=1)
         tokens = sampler(logits, uniform, mask=given["mask"], **(read if sampler.reads_tokens else {}))[:, None]
-        tokens = sharding.everywhere(tokens)
         logs = ops.zeros_like(uniform)[:, None]
         if scored:
             logs = ops.take_along_axis(ops.log_softmax(logits, axis=-1), tokens, axis=1)
-        return tokens, sharding.everywhere(logs)
+        return tokens, logs
 
     def prefill(ids, encoded, past, given):
         logits, cache, memory_mask = prefilled(task, ids, encoded, given["seen"], given["longest"])
