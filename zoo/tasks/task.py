@@ -178,6 +178,8 @@ class Task(LoadableTask, Quantizable, keras.Model):
         One row a text, padded to the longest. Packed rows and fresh masks each epoch come from `zoo.data.pretraining`.
         """
         self._check_precision()
+        if self.is_raw(x) or isinstance(x, dict):
+            sharding.only_alone("fit on arrays or text")
         x, y, sample_weight = self._prepared(x, y, sample_weight)
         if isinstance(validation_data, (tuple, list)) and not is_text(validation_data):
             validation_data = self._prepared(*validation_data)
