@@ -43,7 +43,7 @@ def rounded(task):
     return task
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ["gpt2", "t5"])
 def test_int8_computes_with_rounded_weights(name, tmp_path):
     task, expected = task_of(name), run(rounded(task_of(name)), inputs_of(task_of(name)))
     plain = run(task, inputs_of(task))
