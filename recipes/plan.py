@@ -110,7 +110,7 @@ def plan(place, config, tokenizer, objective, batch):
 
     start, (x, y, _) = time.perf_counter(), batch
     mesh = zoo.sharding.make(FLAGS.mesh, FLAGS.shard, place.devices)
-    with mesh.scope():
+    with zoo.sharding.scope(mesh):
         common.check_training_flags()
         if FLAGS.task == "train":
             model = planning.abstract(lambda: compiled_model(config, tokenizer, objective))

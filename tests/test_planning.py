@@ -73,7 +73,7 @@ def test_products_in_loops_count_as_often_as_they_run():
 
 
 def test_weights_of_a_terabyte_take_no_memory():
-    with sharding.make("data:1").scope():
+    with sharding.scope("data:1"):
         model = planning.abstract(lambda: zoo.CausalLM(zoo.GPTBackbone(
             vocabulary_size=10**6, num_layers=2, num_heads=8, hidden_dim=65536, intermediate_dim=10**6,
             max_sequence_length=8)))  # fmt: skip
@@ -154,7 +154,7 @@ def test_a_plan_for_a_tpu_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match="'v5e:3x3' is no slice"):
         planning.open_slice("v5e:3x3")
     row = np.zeros((1, 128), "int32")
-    with sharding.make("data:4", devices=place.devices).scope():
+    with sharding.scope(sharding.make("data:4", devices=place.devices)):
         model = planning.abstract(lambda: zoo.CausalLM(zoo.GPTBackbone(
             vocabulary_size=256, num_layers=1, num_heads=2, hidden_dim=128, intermediate_dim=128,
             max_sequence_length=128, dtype="mixed_bfloat16")))  # fmt: skip

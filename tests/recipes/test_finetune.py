@@ -119,7 +119,7 @@ REFUSED = {  # content of the file, flags, what is said
     "column": ("text,stars\na,b\n", [], "has no column 'label', only 'text', 'stars'"),
     "empty": ("", [], "is empty"),
     "one class": ("text,label\n" + "".join(f"{i},a\n" for i in range(40)), [], "only the label 'a'"),
-    "preset": ("text,label\na,x\nb,y\n", ["--preset=gpt9"], "No preset 'gpt9'"),
+    "preset": ("text,label\n" + "".join(f"{i},{i % 2}\n" for i in range(40)), ["--preset=gpt9"], "No preset 'gpt9'"),
     "weights": ("first,second\n" + "".join(f"{i},b\n" for i in range(40)), ["--task=embed", "--class_weights=balanced"],
                 "--class_weights is of classify and tag and relate"),
     "batch": ("text,label\n" + "".join(f"{i},{i % 2}\n" for i in range(40)), ["--batch_size=64"], "batch_size=64 is"),

@@ -32,7 +32,8 @@ def scope(mesh, shard="none"):
     """Within it, models are built, loaded, trained and run on a mesh of devices; results are those of one device.
 
     Args:
-        mesh: such as "data:4,model:2", see `parse`. Of more devices than it needs, the first are used.
+        mesh: such as "data:4,model:2", see `parse`; of more devices than it needs, the first are used. Or what `make`
+            gave, for devices that are not of this machine.
         shard: "none", or "fsdp" to split weights and optimizer slots over `data` as well (Rajbhandari et al. 2020,
             ZeRO-3), so that each device holds its share of them alone.
 
@@ -51,9 +52,9 @@ def scope(mesh, shard="none"):
     ```
     """
     before = current()
-    use(made := make(mesh, shard))
+    use(mesh := make(mesh, shard) if isinstance(mesh, str) else mesh)
     try:
-        yield made
+        yield mesh
     finally:
         use(before)
 
