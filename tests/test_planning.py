@@ -148,6 +148,13 @@ def test_a_sweep_goes_on_after_what_cannot_be(swept):
     assert "1. 8 chips of cpu:8, mesh data:8, shard" in done.stdout
 
 
+@pytest.mark.parametrize("name, chips", [("v4:2x2x1", 4), ("v5e:2x2", 4), ("v5p:2x2x2", 8), ("v6e:2x4", 8)])
+def test_a_device_is_a_chip(name, chips):
+    """As JAX has them: the two cores of a v4 or v5p are one."""
+    pytest.importorskip("libtpu")
+    assert len(planning.open_slice(name).devices) == chips
+
+
 def test_a_plan_for_a_tpu_that_is_not_there(tmp_path):
     pytest.importorskip("libtpu")
     place = planning.open_slice("v5e:2x2")

@@ -25,12 +25,14 @@ class Chip:
     source: str
 
 
-_PAGE = "https://cloud.google.com/tpu/docs/"
+# As the pages had it in November 2026. They tell the links of both directions together, and v4's not at all: those are
+# six of 50 GB/s in Jouppi et al. 2023 (arXiv 2304.01433).
+_PAGE = "https://docs.cloud.google.com/tpu/docs/"
 CHIPS = {
-    "v4": Chip(275e12, 32 << 30, 1200e9, 300e9, f"{_PAGE}v4"),
-    "v5e": Chip(197e12, 16 << 30, 819e9, 200e9, f"{_PAGE}v5e"),
-    "v5p": Chip(459e12, 95 << 30, 2765e9, 600e9, f"{_PAGE}v5p"),
-    "v6e": Chip(918e12, 32 << 30, 1600e9, 400e9, f"{_PAGE}v6e"),
+    "v4": Chip(275e12, 32 << 30, 1200e9, 6 * 50e9, f"{_PAGE}v4"),
+    "v5e": Chip(197e12, 16 << 30, 819e9, 400e9 / 2, f"{_PAGE}v5e"),
+    "v5p": Chip(459e12, 95 << 30, 2765e9, 1200e9 / 2, f"{_PAGE}v5p"),
+    "v6e": Chip(918e12, 32 << 30, 1638e9, 800e9 / 2, f"{_PAGE}v6e"),
 }
 
 

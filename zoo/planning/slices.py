@@ -47,8 +47,9 @@ def open_slice(name):
     import jax
     from jax.experimental import topologies
 
+    options = {"chip_config_name": "megacore"} if generation == "v4" else {}  # else each of its two cores is a device
     try:
-        devices = topologies.get_topology_desc(name, "tpu").devices
+        devices = topologies.get_topology_desc(name, "tpu", **options).devices
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(f"topology {name!r} is no slice: {str(error).removeprefix('INVALID_ARGUMENT: ')}") from None
     return Slice(name, "tpu", tuple(devices), CHIPS[generation])
