@@ -2,6 +2,7 @@
 
 python benchmarks/finetune.py --preset=DIR --data=DIR --task=sst2
 python benchmarks/finetune.py --preset=DIR --data=DIR --task=wnut17 --rounds=3 --contestants=zoo:torch,transformers
+python benchmarks/finetune.py --preset=DIR --data=DIR --task=sst2 --contestants=zoo:jax,zoo:jax:lora
 
 A round is a whole run with a seed of its own, which draws the head, the dropout and the order of the batches; both
 libraries get the same batches of similar lengths, transformers cut to the longest text of each as its collators do.
@@ -10,6 +11,7 @@ ones.
 --data is a directory with the folders of `tasks` below.
 """
 
+import functools
 import os
 import statistics
 import tempfile
@@ -31,6 +33,7 @@ flags.DEFINE_integer("epochs", 2, "Epochs.")
 flags.DEFINE_integer("batch", 32, "Rows in a batch.")
 flags.DEFINE_integer("length", 64, "Tokens that texts are cut to.")
 flags.DEFINE_float("learning_rate", 5e-5, "Highest learning rate.")
+flags.DEFINE_float("adapter_learning_rate", 1e-3, "That of contestants with an adapter, such as zoo:jax:lora.")
 flags.DEFINE_integer("rounds", 3, "Seeds.")
 flags.DEFINE_string("output", None, "Prefix of the file .json.")
 flags.DEFINE_string("worker", None, "Used by the benchmark itself.")
@@ -77,7 +80,7 @@ def trec(path):
 
 def make():
     """A function that does one run and returns its score and times."""
-    library, _, backend = FLAGS.worker.partition(":")
+    library, backend, adapter = (FLAGS.worker + "::").split(":")[:3]
     os.environ["KERAS_BACKEND"] = backend or "torch"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp())  # the first round alone compiles
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -94,7 +97,7 @@ def make():
     def work():
         seed = next(seeds)
         batches = data.Batches(*arrays, batch_size=FLAGS.batch, seed=seed)
-        run = with_zoo if library == "zoo" else with_transformers
+        run = functools.partial(with_zoo, adapter) if library == "zoo" else with_transformers
         seconds, predict = run(kind, labels, batches, seed)
         value = measure(kind, labels, reader, held, predict)
         return {"score": value, "first_epoch": seconds[0], "epoch": statistics.median(seconds[1:] or seconds)}
@@ -125,18 +128,21 @@ def new_model(kind, labels):
     return model
 
 
-def with_zoo(kind, labels, batches, seed):
-    """Seconds of the epochs, and a function from arrays to logits."""
+def with_zoo(adapter, kind, labels, batches, seed):
+    """Seconds of the epochs, and a function from arrays to logits; `adapter` is a function of `zoo.adapters` or ""."""
     import random
 
     import keras
 
-    from zoo import training
+    from zoo import adapters, training
 
     random.seed(seed)
     model = new_model(kind, labels)
+    if adapter:
+        getattr(adapters, adapter)(model)
     steps = FLAGS.epochs * len(batches)
-    schedule = training.WarmupSchedule(FLAGS.learning_rate, steps, steps // 10, "linear")
+    rate = FLAGS.adapter_learning_rate if adapter else FLAGS.learning_rate
+    schedule = training.WarmupSchedule(rate, steps, steps // 10, "linear")
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.01, global_clipnorm=1.0, epsilon=1e-8, name="adamw")
     model.compile(training.by_pattern(optimizer, model), weighted_metrics=[])
     clock = Clock()
@@ -240,7 +246,8 @@ def measure(kind, labels, reader, held, predict):
 def main(_):
     if FLAGS.worker:
         return turns.serve(make)
-    names = ("preset", "data", "task", "train", "test", "epochs", "batch", "length", "learning_rate")
+    names = ("preset", "data", "task", "train", "test", "epochs", "batch", "length", "learning_rate",
+             "adapter_learning_rate")  # fmt: skip
     arguments = [f"--{name}={FLAGS[name].value}" for name in names]
     rounds, _ = turns.compete([turns.Contestant(name, arguments) for name in FLAGS.contestants], FLAGS.rounds)
     rows = []

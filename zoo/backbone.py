@@ -81,16 +81,18 @@ class Backbone(LoadableBackbone, quantization.Quantizable, keras.Model):
         return super().__call__(inputs, **kwargs)
 
     def call(self, inputs, training=False):
+        prompt = self.token.adapter
         if self.encoder is None:
-            return self._run(self.decoder, inputs, training=training)
+            x = self._run(self.decoder, self._prompted(inputs), training=training)
+            return x if prompt is None else prompt.without(x)
         memory, mask = self.encode(inputs, training=training), self.memory_mask(inputs)
         if self.decoder is None:
-            return memory
+            return memory if prompt is None else prompt.without(memory)
         return self._run(self.decoder, inputs, "decoder_", training=training, memory=memory, memory_mask=mask)
 
     def encode(self, inputs, training=False):
-        """Hidden states of the encoder (b, s, hidden_dim)."""
-        return self._run(self.encoder, inputs, training=training)
+        """Hidden states of the encoder (b, s, hidden_dim), those of a prompt's virtual tokens among them."""
+        return self._run(self.encoder, self._prompted(inputs), training=training)
 
     def decode(self, token_ids, cache, index, positions=None, padding_mask=None, memory_mask=None, longest=None):
         """Hidden states (b, t, hidden_dim) of (b, t) tokens, and the new cache; see `Stack.call`."""
@@ -103,12 +105,17 @@ class Backbone(LoadableBackbone, quantization.Quantizable, keras.Model):
 
     def memory_mask(self, inputs):
         """Which encoder tokens each decoder token sees: those of its own document, and no padding."""
+        inputs = self._prompted(inputs)
         segments, padding = inputs.get("segment_ids"), inputs.get("padding_mask")
         if segments is not None and inputs.get("decoder_segment_ids") is not None:
             return masks.segments_mask(inputs["decoder_segment_ids"], segments)
         if segments is not None:  # one document a row
             padding = segments != 0
         return None if padding is None else masks.keys_mask(padding)
+
+    def _prompted(self, inputs):
+        """A batch behind the virtual tokens of a prompt (`zoo.adapters.prompt`), if one is in use."""
+        return inputs if self.token.adapter is None else self.token.adapter.before(inputs)
 
     def _embed(self, token_ids):
         x, scale = self.token(token_ids), self.config.embedding_scale
@@ -130,6 +137,12 @@ class Backbone(LoadableBackbone, quantization.Quantizable, keras.Model):
         if isinstance(own.get("dtype"), dict):
             own["dtype"] = keras.saving.deserialize_keras_object(own["dtype"])
         return cls(Config.from_dict(config), **own).requantize(quantized)
+
+    @property
+    def position_limit(self):
+        """The most tokens of a text, or None where nothing ends: those of the `Config`, less a prompt's in use."""
+        limit, prompt = self.config.position_limit, self.token.adapter
+        return limit if limit is None or prompt is None else limit - prompt.length
 
     @property
     def num_parameters(self):

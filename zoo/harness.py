@@ -56,8 +56,8 @@ class HarnessLM(TemplateLM):
             raise ValueError("HarnessLM needs a CausalLM or a Seq2SeqLM with a tokenizer.")
         self.backend = "causal" if isinstance(self.model, CausalLM) else "seq2seq"
         self.batch_size, self.seed = int(batch_size), seed
-        config = self.model.config
-        self.max_length = int(max_length or config.position_limit or config.max_sequence_length or LENGTH)
+        limit = self.model.backbone.position_limit or self.model.config.max_sequence_length
+        self.max_length = int(max_length or limit or LENGTH)
 
     @property
     def eot_token_id(self):

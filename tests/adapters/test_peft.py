@@ -10,7 +10,7 @@ import pytest
 import zoo
 from tests.models import TINY, randomise, relative_error, run
 from zoo import adapters
-from zoo.adapters import files, peft
+from zoo.adapters import files, formats, peft
 from zoo.adapters.attach import held, kernels
 from zoo.checkpoint import read_json
 from zoo.loading import weights
@@ -30,6 +30,7 @@ MODELS = {  # name -> (model, pattern, class in transformers)
     "gpt2_ranks": (lambda: lm("GPT"), "(block_1/attn/.*|block_0/mlp/down)/kernel", "AutoModelForCausalLM"),
     "gpt_neox": (lambda: lm("GPTNeoX"), "(query|key|value)/kernel", "AutoModelForCausalLM"),
     "gptj": (lambda: lm("GPTJ", rotary_fraction=0.5), "(query|value)/kernel", "AutoModelForCausalLM"),
+    "gemma": (lambda: lm("Gemma", embedding_scale=32**0.5), "query/kernel", "AutoModelForCausalLM"),
     "phi3": (lambda: lm("Phi3"), "(key|up)/kernel", "AutoModelForCausalLM"),
     "bert": (lambda: zoo.TextClassifier(zoo.BERTBackbone(**TINY), labels=["a", "b", "c"]),
              "(query|attn/out)/kernel", "AutoModelForSequenceClassification"),
@@ -60,9 +61,9 @@ def test_a_written_adapter_is_the_same_change_of_their_weights(name, tmp_path):
     model, _ = made(name)
     adapters.save(model, tmp_path)
     config, tensors = read_json(tmp_path / files.CONFIG), files._Adapter(tmp_path)
-    rows, found = files._rows(model), held(model, "default")
+    rows, found = formats.peft_rows(model), held(model, "default")
     seen = set()
-    for module, (names, move) in peft.modules(rows, files._widths(model)).items():
+    for module, (names, move) in peft.modules(rows, formats.widths(model)).items():
         if not set(names) & found.keys():
             continue
         a, b = (tensors.read(f"{peft.BASE}{module}.lora_{half}.weight") for half in "AB")
@@ -95,10 +96,26 @@ def test_a_written_adapter_is_read_again(name, tmp_path):
     }
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_peft_opens_what_we_write(name, tmp_path):
+def made_otherwise(method, name):
+    """The same with IA³ or a prompt."""
+    make, _, theirs = MODELS[name]
+    model = randomise(make())
+    options = {"length": 5} if method == "prompt" else {}
+    getattr(adapters, method)(model, **options)
+    for adapter in held(model, "default").values():
+        for v in adapter.variables:
+            v.assign(RNG.normal(size=v.shape).astype("float32"))
+    return model, theirs
+
+
+OTHERWISE = [("ia3", "llama"), ("ia3", "gpt2"), ("ia3", "bert"), ("ia3", "t5"), ("prompt", "gpt2"), ("prompt", "gemma"),
+             ("prompt", "bert"), ("prompt", "t5")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "name"), [("lora", name) for name in MODELS] + OTHERWISE)
+def test_peft_opens_what_we_write(method, name, tmp_path):
     theirs, torch, transformers = opened(name)
-    model, class_name = made(name)
+    model, class_name = made(name) if method == "lora" else made_otherwise(method, name)
     adapters.save(model, tmp_path / "adapter")
     expected = run(model, inputs(model))
     adapters.use(model, None)
@@ -134,6 +151,25 @@ def test_we_open_what_peft_writes(name, tmp_path):
     assert relative_error(run(model, inputs(model)), answer(torch, tuned, model)) < 1e-4
 
 
+@pytest.mark.parametrize(("method", "name"), OTHERWISE)
+def test_we_open_what_peft_writes_of_other_methods(method, name, tmp_path):
+    theirs, torch, transformers = opened(name)
+    make, _, class_name = MODELS[name]
+    model = randomise(make())
+    model.save_to_preset(tmp_path / "preset")
+    base = getattr(transformers, class_name).from_pretrained(tmp_path / "preset")
+    kind = {"task_type": {"bert": "SEQ_CLS", "t5": "SEQ_2_SEQ_LM"}.get(name, "CAUSAL_LM")}
+    if method == "ia3":
+        config = theirs.IA3Config(init_ia3_weights=False, **kind)  # peft knows the layers of each family
+    else:
+        config = theirs.PromptTuningConfig(num_virtual_tokens=6, num_transformer_submodules=1, **kind)
+    torch.manual_seed(0)
+    tuned = theirs.get_peft_model(base, config).eval()
+    tuned.save_pretrained(tmp_path / "adapter")
+    adapters.load(model, tmp_path / "adapter")
+    assert relative_error(run(model, inputs(model)), answer(torch, tuned, model)) < 1e-4
+
+
 def opened(name):
     return pytest.importorskip("peft"), pytest.importorskip("torch"), pytest.importorskip("transformers")
 
@@ -145,7 +181,8 @@ def answer(torch, theirs, model):
         given["decoder_input_ids"] = torch.tensor(IDS[:, ::-1].copy()).long()
     with torch.no_grad():
         found = theirs(**given)
-    return (found.logits if hasattr(found, "logits") else found.last_hidden_state).numpy()
+    found = (found.logits if hasattr(found, "logits") else found.last_hidden_state).numpy()
+    return found if found.ndim < 3 else found[:, -IDS.shape[1] :]  # peft leaves virtual tokens in
 
 
 def test_what_is_refused(tmp_path):
@@ -157,7 +194,7 @@ def test_what_is_refused(tmp_path):
         adapters.load(lm("GPT"), tmp_path)
     with pytest.raises(ValueError, match="has 32 outputs, not those of"):
         adapters.load(lm("Llama", hidden_dim=16), tmp_path)
-    for key, value in (("use_dora", True), ("peft_type", "IA3"), ("bias", "all")):
+    for key, value in (("use_dora", True), ("peft_type", "ADALORA"), ("bias", "all")):
         config = read_json(tmp_path / files.CONFIG)
         (tmp_path / "other").mkdir(exist_ok=True)
         (tmp_path / "other" / files.CONFIG).write_text(json.dumps({**config, key: value}))

@@ -57,7 +57,7 @@ def test_labels_are_the_next_tokens_of_answers_alone(tokenizer):
     x, y, w = data.instructions(tokenizer, TALKS, 200)
     for row, talk in enumerate(TALKS):
         ids, marks = data.answers_marked(tokenizer, talk)
-        assert x["token_ids"][row, : len(ids)].tolist() == ids and x["segment_ids"][row].sum() == len(ids)
+        assert x["token_ids"][row, : len(ids)].tolist() == ids and x["padding_mask"][row].sum() == len(ids)
         assert y[row, : len(ids) - 1].tolist() == ids[1:]
         assert w[row].tolist() == [float(mark) for mark in marks[1:]] + [0.0] * (w.shape[1] - len(ids) + 1)
 

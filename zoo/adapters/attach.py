@@ -1,73 +1,34 @@
-"""Adapters on a model: put around the dense layers that a pattern matches, counted, switched, merged.
+"""Adapters on a model: put on its layers, counted, switched, merged.
 
-Several may hang on a model under different names; at most one is in use. It knows no files.
+Several may hang on a model under different names; at most one is in use. It knows no files, and not what they compute.
 """
 
 import contextlib
-import itertools
 import math
 import re
 
 import keras
 from keras import ops
 
-from zoo.adapters.layers import LoRA
 from zoo.loading import weights
 from zoo.nn.layers import Dense
+from zoo.nn.variants.dense import Adaptable
 from zoo.tasks.downstream import Downstream
 
-PREFIX = "adapter_"
+PREFIX, TOKENS = "adapter_", "token/embeddings"
 _NAME = re.compile(r"\w+")
 
 
-def lora(model, rank=8, alpha=16, pattern="(query|value)/kernel", name="default", train=None, seed=0):
-    """Low-rank adaptation (Hu et al. 2022): kernels stay as they are, and A B · alpha / rank is learnt beside them.
-
-    Everything else is frozen, but heads of tasks that are not language models. Prints how much is trained. Compile the
-    model afterwards if it has been trained before.
-
-    Args:
-        model: a task or a `Backbone`.
-        rank: columns of A.
-        alpha: see above.
-        pattern: regular expression, searched for in the names of kernels, such as `decoder/block_0/attn/query/kernel`.
-        name: of the adapter; a model may have several.
-        train: pattern of further weights that are trained; None: "^head/" for tasks with a head of their own.
-        seed: of the values of A.
-
-    Raises:
-        ValueError: a pattern that matches no kernel of a dense layer; it names some. A name that is taken.
-
-    Example:
-
-    ```python
-    from zoo import BERTBackbone, TextClassifier, adapters
-
-    backbone = BERTBackbone(vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=16, intermediate_dim=32)
-    classifier = TextClassifier(backbone, num_classes=2)
-    adapters.lora(classifier, rank=4)  # trained: 802 of 12,722 weights (6.30 %)
-    ```
-    """
-    if type(rank) is not int or rank < 1:
-        raise ValueError(f"rank must be a whole number above 0, got {rank!r}.")
-    if not alpha > 0:
-        raise ValueError(f"alpha must be above 0, got {alpha!r}.")
-    layers = chosen(model, pattern)
-    beside(model, train)
-    seeds = dict(zip(layers, itertools.count(seed)))
-
-    def make(kernel, inputs, outputs, **named):
-        return LoRA(inputs, outputs, rank, alpha / rank, seed=seeds[kernel], **named)
-
-    put(model, name, layers, make)
-    train_only(model, name, train)
-    print(trained(model))
+def places(model):
+    """Name of a matrix -> its layer, for all that can have adapters: dense layers, and tables such as the tokens'."""
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, Adaptable)]
+    named = ((layer, "kernel" if isinstance(layer, Dense) else "embeddings") for layer in layers)
+    return {f"{layer.path.split('/', 1)[1]}/{matrix}": layer for layer, matrix in named}
 
 
 def kernels(model):
     """Name of a kernel -> its dense layer."""
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, Dense)]
-    return {f"{layer.path.split('/', 1)[1]}/kernel": layer for layer in layers}
+    return {name: layer for name, layer in places(model).items() if isinstance(layer, Dense)}
 
 
 def chosen(model, pattern):
@@ -84,21 +45,24 @@ def chosen(model, pattern):
     return found
 
 
-def put(model, name, layers, make):
+def put(model, name, wanted, make):
     """Adds an adapter to layers and puts it in use.
 
     Args:
         model: the model that has the layers.
         name: of the adapter.
-        layers: name of a kernel -> layer.
-        make: function of (name of a kernel, inputs, outputs, name=) to an `Adapter`.
+        wanted: names of matrices.
+        make: function of (name of a matrix, its two sizes, name=) to an `Adapter`.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"An adapter's name has letters, digits and _ alone, got {name!r}.")
     if name in names(model):
         raise ValueError(f"The model has an adapter {name!r} already: choose another name.")
-    for kernel, layer in layers.items():
-        adapter = make(kernel, *layer.kernel.shape, name=PREFIX + name)
+    layers = places(model)
+    for place in wanted:
+        layer = layers[place]
+        matrix = layer.kernel if isinstance(layer, Dense) else layer.embeddings
+        adapter = make(place, *matrix.shape, name=PREFIX + name)
         with contextlib.ExitStack() as scopes:
             for part in layer.path.split("/"):
                 scopes.enter_context(keras.name_scope(part))
@@ -121,16 +85,16 @@ def _unlocked(layer):
 
 def names(model):
     """The names of a model's adapters."""
-    return sorted({name for layer in kernels(model).values() for name in layer.adapters})
+    return sorted({name for layer in places(model).values() for name in layer.adapters})
 
 
 def held(model, name):
-    """Name of a kernel -> its adapter of this name.
+    """Name of a matrix -> its adapter of this name.
 
     Raises:
         ValueError: there is none.
     """
-    found = {kernel: layer.adapters[name] for kernel, layer in kernels(model).items() if name in layer.adapters}
+    found = {place: layer.adapters[name] for place, layer in places(model).items() if name in layer.adapters}
     if not found:
         raise ValueError(f"The model has no adapter {name!r}; it has {', '.join(names(model)) or 'none'}.")
     return found
@@ -138,7 +102,7 @@ def held(model, name):
 
 def in_use(model):
     """The name of the adapter in use, or None."""
-    return next((layer.used for layer in kernels(model).values() if layer.used is not None), None)
+    return next((layer.used for layer in places(model).values() if layer.used is not None), None)
 
 
 def use(model, name):
@@ -148,7 +112,7 @@ def use(model, name):
     """
     if name is not None:
         held(model, name)
-    for layer in kernels(model).values():
+    for layer in places(model).values():
         layer.used = name if name in layer.adapters else None
         for key, adapter in layer.adapters.items():
             for v in adapter.variables:
@@ -187,43 +151,28 @@ def freeze_but(model, kept):
     forget(model)
 
 
-def bitfit(model, pattern="(^|/)bias$", train=None):
-    """Trains biases alone (Ben Zaken et al. 2022), and heads of tasks that are not language models.
-
-    Args:
-        model: a task or a `Backbone`.
-        pattern: of the weights that are trained.
-        train: pattern of further weights, as in `lora`.
-
-    Raises:
-        ValueError: a pattern that matches nothing, as in models without biases.
-    """
-    found = {name: v for name, v in weights(model).items() if re.search(pattern, name)}
-    if not found:
-        raise ValueError(f"{pattern!r} matches no weight of this model.")
-    freeze_but(model, {id(v) for v in (*found.values(), *beside(model, train).values())})
-    print(trained(model))
-
-
 def merge(model):
-    """Works the adapter in use into the kernels, takes all adapters away and lets all weights train again.
+    """Works the adapter in use into the weights, takes all adapters away and lets all weights train again.
 
     Raises:
-        ValueError: no adapter in use, or quantised weights.
+        ValueError: no adapter in use, one of a kind that is no change of weights, or quantised weights.
     """
     if in_use(model) is None:
         raise ValueError("The model uses no adapter: there is nothing to merge.")
-    layers = {name: layer for name, layer in kernels(model).items() if layer.used is not None}
+    layers = {name: layer for name, layer in places(model).items() if layer.used is not None}
     if quantised := [name for name, layer in layers.items() if layer.quantization_mode]:
         raise ValueError(f"{quantised[0]} is quantised: merging would round the adapter away. Load plain weights.")
     for layer in layers.values():
-        layer.kernel.assign(ops.cast(layer.adapters[layer.used].merged(layer.kernel), layer.kernel.dtype))
+        kernel, bias = layer.adapter.merged(layer)
+        layer.kernel.assign(ops.cast(kernel, layer.kernel.dtype))
+        if bias is not None:
+            layer.bias.assign(ops.cast(bias, layer.bias.dtype))
     remove(model)
 
 
 def remove(model):
     """Takes all adapters away, without merging, and lets all weights train again."""
-    for layer in kernels(model).values():
+    for layer in places(model).values():
         for adapter in layer.adapters.values():
             with _unlocked(layer):
                 delattr(layer, adapter.name)

@@ -2,7 +2,8 @@
 
 peft puts two matrices beside each of PyTorch's modules: `lora_A` (rank, in) and `lora_B` (out, rank). Where several
 dense layers of ours are one module of theirs, as query, key and value of GPT-2 are, theirs has the sum of the ranks: A
-holds ours one above the other, and B is zero but in each layer's own rows and columns.
+holds ours one above the other, and B is zero but in each layer's own rows and columns. Of IA³ it has `ia3_l`: (out, 1)
+where outputs are multiplied, with 1 for layers of ours that have no vector, and (1, in) where inputs are.
 """
 
 import contextlib
@@ -84,23 +85,80 @@ def from_tensors(rows, widths, pairs):
         ValueError: a module that is none of the model's, or of another size.
     """
     known, found = modules(rows, widths), {}
-    if strange := sorted(pairs.keys() - known.keys()):
-        raise ValueError(f"The adapter is for {strange[0]}, which the model does not have; it has {_some(known)}.")
+    _check_known(pairs, known)
     for module, (a, b, scale) in pairs.items():
-        names, move = known[module]
-        stands = upright(module, names, move, widths)
-        try:
-            parts = [rows[name][1].load(b if stands else b.T) for name in names]
-            sizes = [part.shape[1] for part in parts]
-        except ValueError:
-            sizes = None
-        if sizes != [widths[name] for name in names]:
-            raise ValueError(f"The adapter's {module} has {len(b)} outputs, not those of {', '.join(names)}.")
+        names, _ = known[module]
+        parts = _parts(module, known, rows, widths, b)
         used = np.array([np.any(part != 0, axis=1) for part in parts])  # (parts, rank)
         for name, part, own in zip(names, parts, used):
             kept = own | ~used.any(axis=0)  # what is another layer's alone is left out
             if own.any() or not used.any():
                 found[name] = np.ascontiguousarray(a.T[:, kept]), np.ascontiguousarray(part[kept]), scale
+    return found
+
+
+def _check_known(adapted, known):
+    if strange := sorted(adapted.keys() - known.keys()):
+        raise ValueError(f"The adapter is for {strange[0]}, which the model does not have; it has {_some(known)}.")
+
+
+def _parts(module, known, rows, widths, outputs):
+    """What an array (out, r) of their module is for each of our kernels in it, (r, width)."""
+    names, move = known[module]
+    stands = upright(module, names, move, widths)
+    try:
+        parts = [rows[name][1].load(outputs if stands else outputs.T) for name in names]
+        sizes = [part.shape[1] for part in parts]
+    except ValueError:
+        sizes = None
+    if sizes != [widths[name] for name in names]:
+        raise ValueError(f"The adapter's {module} has {len(outputs)} outputs, not those of {', '.join(names)}.")
+    return parts
+
+
+def vectors_to_tensors(rows, widths, vectors):
+    """peft's tensors of IA³, and the modules whose inputs are multiplied.
+
+    Args:
+        rows, widths: as in `to_tensors`.
+        vectors: our kernel -> (vector, whether it is for inputs).
+
+    Returns: their name -> array; module -> whether inputs are multiplied.
+    """
+    tensors, kinds = {}, {}
+    for module, (names, move) in modules(rows, widths).items():
+        own = [name for name in names if name in vectors]
+        if not own:
+            continue
+        stands, on_inputs = upright(module, names, move, widths), {vectors[name][1] for name in own}
+        first = vectors[own[0]][0]
+        if True in on_inputs and not all(name in own and np.array_equal(vectors[name][0], first) for name in names):
+            raise ValueError(f"peft's format has one vector for the inputs of {module}, not several for {names}.")
+        if True in on_inputs:
+            whole = first[None]
+        else:
+            parts = [vectors[name][0][None] if name in own else np.ones((1, widths[name]), "float32") for name in names]
+            whole = move.save(parts) if stands else move.save(parts).T
+        tensors[f"{BASE}{module}.ia3_l"], kinds[module] = np.ascontiguousarray(whole), True in on_inputs
+    return tensors, kinds
+
+
+def vectors_from_tensors(rows, widths, tensors):
+    """Our vectors out of peft's: module -> `ia3_l` to our kernel -> (vector, whether it is for inputs).
+
+    Raises:
+        ValueError: as in `from_tensors`.
+    """
+    known, found = modules(rows, widths), {}
+    _check_known(tensors, known)
+    for module, array in tensors.items():
+        names, _ = known[module]
+        if len(array) == 1:
+            found |= {name: (array[0], True) for name in names}
+            continue
+        parts = _parts(module, known, rows, widths, array)
+        plain = [bool(np.all(part == 1)) for part in parts]  # what is another layer's alone is left out
+        found |= {name: (part[0], False) for name, part, one in zip(names, parts, plain) if not one or all(plain)}
     return found
 
 
@@ -115,3 +173,12 @@ def targets(adapted, known):
     last = {module.rpartition(".")[2] for module in adapted}
     enough = {module for module in known if module.rpartition(".")[2] in last} == set(adapted)
     return sorted(last if enough and "dense" not in last else adapted)
+
+
+def feedforwards(kinds, known):
+    """`target_modules` and `feedforward_modules` for module -> whether its inputs are multiplied."""
+    last = lambda wanted: {module.rpartition(".")[2] for module, kind in kinds.items() if kind is wanted}  # noqa: E731
+    chosen = targets(kinds, known)
+    if last(True) & last(False) or chosen == sorted(kinds):
+        return sorted(kinds), sorted(module for module, kind in kinds.items() if kind)
+    return chosen, sorted(last(True))

@@ -49,8 +49,8 @@ def instructions(tokenizer, conversations, max_length, packed=False):
         max_length: tokens of a row; longer conversations are cut.
         packed: whether rows hold several whole conversations, which do not see each other; else one a row.
 
-    Returns: x, a dictionary of (rows, t) int32 arrays: token_ids and segment_ids, and positions where packed; y,
-        (rows, t) int32; w, (rows, t) float32.
+    Returns: x, a dictionary of (rows, t) int32 arrays: token_ids and padding_mask, or where packed segment_ids and
+        positions; y, (rows, t) int32; w, (rows, t) float32.
 
     Raises:
         ValueError: conversations of which nothing is to be learnt once they are cut.
@@ -72,9 +72,10 @@ def instructions(tokenizer, conversations, max_length, packed=False):
             start += len(ids)
     same = segment_ids[:, 1:] == segment_ids[:, :-1]
     w = np.pad(marks[:, 1:] & same, ((0, 0), (0, 1))).astype("float32")
-    x = {"token_ids": token_ids, "segment_ids": segment_ids}
     if packed:
-        x["positions"] = restarted_positions(segment_ids)
+        x = {"token_ids": token_ids, "segment_ids": segment_ids, "positions": restarted_positions(segment_ids)}
+    else:
+        x = {"token_ids": token_ids, "padding_mask": segment_ids}
     return x, np.roll(token_ids, -1, axis=1), w
 
 

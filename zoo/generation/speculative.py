@@ -31,6 +31,8 @@ def check(task, draft, sampler, count):
     if task.config.architecture == "encoder_decoder" and limit is not None and (needed is None or limit < needed):
         raise ValueError(f"The draft has {limit} positions, the model {needed or 'any number of'}: it cannot read all "
                          "that the model reads.")  # fmt: skip
+    if any(one.backbone.token.adapter is not None for one in (task, draft)):
+        raise ValueError("A draft does not guess for a model with a prompt in use: leave one of them out.")
     known = None not in (draft.tokenizer, task.tokenizer)
     if known and draft.tokenizer.fingerprint != task.tokenizer.fingerprint:  # which may be no more than a template
         for i in range(task.tokenizer.vocabulary_size):

@@ -207,7 +207,7 @@ class Generation:
 
     def _room(self, rows, plan):
         """How many tokens can follow the longest of the prompts."""
-        limits = [model.config.position_limit for model in (self, plan.draft) if model is not None]
+        limits = [model.backbone.position_limit for model in (self, plan.draft) if model is not None]
         longest, limit = max(map(len, rows)), min((n for n in limits if n is not None), default=None)
         if limit is None or longest + plan.max_new_tokens <= limit + 1:
             return plan.max_new_tokens
@@ -234,7 +234,7 @@ class Generation:
             inputs = None if memory is None else {k: v[filled] for k, v in memory.items()}
             if isinstance(plan.sampler, Beam):
                 with sharding.whole(self):
-                    texts = search(self, batch, room, plan.sampler, plan.stop_ids, inputs)
+                    texts = search(self, self._prompted(batch), room, plan.sampler, plan.stop_ids, inputs)
                 results = [[(text.ids, text.logs, text.score, []) for text in best] for best in texts]
             else:
                 results = [[row] for row in self._sampled(batch, inputs, plan, filled, room, done)]
@@ -249,7 +249,13 @@ class Generation:
         with sharding.whole(self), sharding.whole(plan.draft):
             yield from self._decoded(rows, memory, plan, numbers, room, **kwargs)
 
+    def _prompted(self, rows):
+        """Rows behind the virtual tokens of a decoder's prompt (`zoo.adapters.prompt`), if one is in use."""
+        prompt = self.backbone.token.adapter if self.config.architecture == "decoder" else None
+        return rows if prompt is None else [[*prompt.ids, *row] for row in rows]
+
     def _decoded(self, rows, memory, plan, numbers, room, **kwargs):
+        rows = self._prompted(rows)
         if isinstance(plan.sampler, Contrastive):
             yield from contrastive.decode(self, rows, room, plan.sampler, plan.stop_ids, memory, plan.scored)
             return

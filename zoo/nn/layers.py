@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from zoo import backend
-from zoo.nn.variants.dense import Dense
+from zoo.nn.variants.dense import Adaptable, Dense
 
 _ACTIVATIONS = {
     "gelu": lambda x: ops.gelu(x, approximate=False),
@@ -50,7 +50,7 @@ def dense(config, name, inputs, units, bias, policy, fan_in=None, branches=0):
     return layer
 
 
-class Embedding(keras.layers.ReversibleEmbedding):
+class Embedding(Adaptable, keras.layers.ReversibleEmbedding):
     """Rows of a table by index, or with `reverse=True` vectors to one logit a row.
 
     TensorFlow's gradient of a gather is a list of rows that Keras optimizers do not sum, so a token that occurs twice
@@ -61,10 +61,16 @@ class Embedding(keras.layers.ReversibleEmbedding):
         super().__init__(rows, width, embeddings_initializer=init, **kwargs)
 
     def call(self, inputs, reverse=False):
-        if reverse or keras.backend.backend() != "tensorflow":
-            return super().call(inputs, reverse=reverse)
-        rows = ops.take(self.embeddings * 1.0, inputs, axis=0)
-        return ops.cast(rows, self.compute_dtype)
+        return super().call(inputs, reverse=True) if reverse else self._adapted(self._rows, inputs)
+
+    def quantized_call(self, inputs, reverse=False):
+        looked_up = super().quantized_call
+        return looked_up(inputs, reverse=True) if reverse else self._adapted(looked_up, inputs)
+
+    def _rows(self, ids):
+        if keras.backend.backend() != "tensorflow":
+            return super().call(ids)
+        return ops.cast(ops.take(self.embeddings * 1.0, ids, axis=0), self.compute_dtype)
 
 
 class Norm(keras.layers.Layer):

@@ -126,6 +126,7 @@ class Constraints:
             slots = ops.arange(tokens.shape[1], dtype="int32")[None]
             end = tokens.shape[1] if end is None else end
             held = (slots < end) & (ops.ones_like(tokens, dtype="bool") if seen is None else seen > 0)
+            held, tokens = held & (tokens < size), ops.minimum(tokens, size - 1)  # virtual tokens say nothing
             for ids, value in self.sequence_bias or ():
                 logits = ops.where(_follows(tokens, held, end, ids, size), logits + value, logits)
             if self.repetition_penalty != 1:

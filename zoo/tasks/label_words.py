@@ -98,7 +98,7 @@ class LabelWords:
         return np.concatenate(parts)
 
     def _checked(self, rows):
-        limit = self.model.config.position_limit
+        limit = self.model.backbone.position_limit
         if limit and (longest := max(map(len, rows))) > limit:
             raise ValueError(f"A prompt has {longest} tokens, the model {limit} positions: shorten it.")
         return rows

@@ -267,7 +267,7 @@ class Task(LoadableTask, Quantizable, keras.Model):
     @property
     def length_limit(self):
         """The most tokens a text is cut to, or None: `max_length`, and what the model can take."""
-        return min((n for n in (self.max_length, self.config.position_limit) if n), default=None)
+        return min((n for n in (self.max_length, self.backbone.position_limit) if n), default=None)
 
     def get_config(self):
         return {"name": self.name, "trainable": self.trainable, "quantization": self.quantization,
