@@ -139,7 +139,6 @@ def test_a_prompt_trains_as_tokens_do():
     assert np.all(before != keras.ops.convert_to_numpy(held(model, "default")[TOKENS].vectors))
 
 
-@pytest.mark.backends
 def test_generation_reads_the_prompt():
     """Rows of different length, whose padding lies before the virtual tokens; penalties do not count these."""
     model = bloom()
@@ -150,6 +149,17 @@ def test_generation_reads_the_prompt():
     found = model.generate(TEXT, max_new_tokens=5, sampler=greedy, echo=False)
     expected = larger.generate(text, max_new_tokens=5, sampler=dataclasses.replace(greedy, logit_bias=lead), echo=False)
     assert (found == expected).all()
+
+
+def test_heads_that_files_of_others_lack_are_saved_too(tmp_path):
+    make = lambda: randomise(zoo.RelationClassifier(zoo.BERTBackbone(**SMALL), labels=["a", "b", "c"]))  # noqa: E731
+    model, other = make(), make()
+    adapters.lora(model)
+    name = next(name for name, v in weights(model).items() if name.startswith("head/") and v.trainable)
+    weights(model)[name].assign(RNG.normal(size=weights(model)[name].shape))
+    adapters.save(model, tmp_path)
+    adapters.load(other, tmp_path)
+    assert (keras.ops.convert_to_numpy(weights(other)[name]) == keras.ops.convert_to_numpy(weights(model)[name])).all()
 
 
 @pytest.mark.parametrize("method", ["ia3", "bottleneck", "prompt"])

@@ -13,7 +13,7 @@ from keras import ops
 
 from zoo import checkpoint
 from zoo.adapters.attach import PREFIX, beside, held, in_use, put, train_only
-from zoo.adapters.formats import FORMATS, task_of
+from zoo.adapters.formats import FORMATS, head_rows, task_of
 from zoo.loading import weights
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -54,14 +54,14 @@ def save(model, directory, name=None, base=None):
     adapters = held(model, name)
     form = next(form for form in FORMATS if isinstance(next(iter(adapters.values())), form.adapter))
     config, tensors = form.write(model, adapters)
-    heads = _heads(model, form.rows(model))
+    heads = _heads(model, head_rows(model, form))
     tensors |= {f"{form.base}{key}": array for key, (array, _) in heads.items()}
     config |= {
         form.key: form.kind,
         "task_type": _KINDS.get(task_of(model)),
         "base_model_name_or_path": base,
         "inference_mode": True,
-        "modules_to_save": sorted({module for _, module in heads.values()}) or None,
+        "modules_to_save": sorted({module for _, module in heads.values() if module}) or None,
     }
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -120,21 +120,21 @@ def _heads(model, rows):
     trained = {name: v for name, v in weights(model).items() if v.trainable and f"/{PREFIX}" not in name}
     heads = {}
     for name, v in trained.items():
-        theirs, move = rows.get(name, ((), None))
-        if not name.startswith("head/") or not theirs or move.parts > 1:
+        if name not in rows or rows[name][1].parts > 1:
             raise ValueError(
                 f"{name} is trained beside the adapter, but its files hold heads alone: freeze it, or merge the "
                 "adapter and save a preset."
             )
-        heads[theirs[0]] = np.asarray(move.save([ops.convert_to_numpy(v)])), theirs[0].rpartition(".")[0]
+        (theirs, *_), move = rows[name]
+        heads[theirs] = np.asarray(move.save([ops.convert_to_numpy(v)])), theirs.rpartition(".")[0]
     return heads
 
 
 def _assigned(model, form, tensors):
     """(variable, array) of the heads beside an adapter, which are all that is left of its tensors."""
     found, taken = weights(model), {}
-    for name, (theirs, move) in form.rows(model).items():
-        if theirs and (full := f"{form.base}{theirs[0]}") in tensors:
+    for name, (theirs, move) in head_rows(model, form).items():
+        if (full := f"{form.base}{theirs[0]}") in tensors:
             taken[full] = name, found[name], move.load(tensors[full])
     if strange := sorted(tensors.keys() - taken.keys()):
         raise ValueError(f"The model has nothing for {strange[0]}.")

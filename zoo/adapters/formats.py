@@ -25,7 +25,7 @@ def backbone_of(model):
 
 def task_of(model):
     """The name of the task whose checkpoints its family has."""
-    kind = type(model).__name__
+    kind = getattr(model, "preset_task", None) or type(model).__name__
     return kind if kind in entry_of(backbone_of(model)).architectures else "Backbone"
 
 
@@ -38,8 +38,14 @@ def peft_rows(model):
 
 
 def own_rows(model):
-    """The same for a format that has our names."""
+    """The same under our own names."""
     return {name: ((name,), same) for name in weights(model)}
+
+
+def head_rows(model, form):
+    """The same of heads; those of some tasks have no place in their files, and our own names."""
+    rows = own_rows(model) | {name: row for name, row in form.rows(model).items() if row[0]}
+    return {name: row for name, row in rows.items() if name.startswith("head/")}
 
 
 def widths(model):
