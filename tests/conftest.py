@@ -15,6 +15,14 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 
+def pytest_collection_modifyitems(items):
+    """Skips what is `uncompiled` on the backends that compile."""
+    if os.environ["KERAS_BACKEND"] != "torch":
+        for item in items:
+            if item.get_closest_marker("uncompiled"):
+                item.add_marker(pytest.mark.skip(reason="it would compile for minutes; PyTorch runs it"))
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """A directory of real text, vocabularies and small checkpoints; tests that need it skip without it."""

@@ -7,6 +7,7 @@ from keras import ops
 import zoo
 from tests.models import relative_error, run
 from tests.parity_cases import CASES, LENGTH, VOCABULARY, model_of
+from zoo import backend
 
 pytestmark = pytest.mark.backends
 torch = pytest.importorskip("torch")
@@ -99,7 +100,7 @@ def test_cached_steps_equal_the_full_pass(pair):
     ids, source = (rng.integers(3, VOCABULARY, (2, TIME)).astype("int32") for _ in range(2))
     memory, theirs_in = None, {}
     if backbone.encoder is not None:
-        memory = backbone.encode({"token_ids": ops.convert_to_tensor(source)})
+        memory = backend.compiled(backbone.encode, task.variables)({"token_ids": ops.convert_to_tensor(source)})
         theirs_in = {"input_ids": source}
     name = "decoder_input_ids" if memory is not None else "input_ids"
     expected = logits_of(theirs, {**theirs_in, name: ids})
@@ -107,20 +108,23 @@ def test_cached_steps_equal_the_full_pass(pair):
     late = logits_of(theirs, {**short, name: ids[1:, skip:]})[0]  # the second row starts `skip` slots later
     seen = np.ones((2, TIME + 4), "int32")
     seen[1, :skip] = 0
-    tensor, cache = ops.convert_to_tensor, backbone.new_cache(2, TIME + 4, memory)
+    tensor, compiled = ops.convert_to_tensor, lambda fn: backend.compiled(fn, task.variables)
+    prefill = compiled(lambda ids, cache, positions, seen: backbone.decode(ids, cache, 0, positions, seen))
+    step = compiled(lambda ids, cache, at, positions, seen: backbone.decode(ids, cache, at, positions, seen))
     positions = np.maximum(np.cumsum(seen, axis=1) - 1, 0).astype("int32")
-    x, cache = backbone.decode(tensor(ids[:, :prompt]), cache, 0, tensor(positions[:, :prompt]),
-                               tensor(seen[:, :prompt]))  # fmt: skip
+    x, cache = prefill(tensor(ids[:, :prompt]), backbone.new_cache(2, TIME + 4, memory), tensor(positions[:, :prompt]),
+                       tensor(seen[:, :prompt]))  # fmt: skip
     outputs = [x]
     for at in range(prompt, TIME):
-        x, cache = backbone.decode(tensor(ids[:, at : at + 1]), cache, tensor(np.int32(at)),
-                                   tensor(positions[:, at : at + 1]), tensor(seen))  # fmt: skip
+        x, cache = step(tensor(ids[:, at : at + 1]), cache, tensor(np.int32(at)), tensor(positions[:, at : at + 1]),
+                        tensor(seen))  # fmt: skip
         outputs.append(x)
-    found = ops.convert_to_numpy(task.head(ops.concatenate(outputs, axis=1)))
+    found = ops.convert_to_numpy(compiled(task.head)(ops.concatenate(outputs, axis=1)))
     assert relative_error(found[0], expected[0]) < TOLERANCE
     assert relative_error(found[1, skip:], late) < TOLERANCE
 
 
+@pytest.mark.uncompiled
 def test_greedy_generation_equals_transformers(pair):
     theirs, task, _ = pair
     if task.backbone.decoder is None:

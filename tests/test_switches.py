@@ -105,6 +105,7 @@ def plain():
     return find
 
 
+@pytest.mark.uncompiled
 @pytest.mark.parametrize(("field", "context", "value"), ALL, ids=[f"{field}={value}" for field, _, value in ALL])
 def test_a_flip_changes_the_logits(plain, field, context, value):
     before, after = plain(context), logits({**context, field: value})

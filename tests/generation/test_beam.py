@@ -59,6 +59,7 @@ def test_equals_transformers(pair):
              samplers.Beam(4, length_penalty=-0.5, no_repeat_ngram=2, repetition_penalty=1.3))  # fmt: skip
 
 
+@pytest.mark.uncompiled
 def test_equals_transformers_with_the_rest(pair):
     compared(pair, 9, {"early_stopping": "never", "min_new_tokens": 4, "bad_words_ids": [[5], [9]]},
              samplers.Beam(2, early_stopping="never", min_new_tokens=4,

@@ -45,7 +45,7 @@ def equals_transformers(name, tmp_path):
 
 
 @pytest.mark.backends
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch, which compiles nothing, takes more families")
+@pytest.mark.uncompiled
 @pytest.mark.parametrize("name", FAMILIES)
 def test_200_tokens_equal_transformers(name, tmp_path):
     equals_transformers(name, tmp_path)

@@ -11,10 +11,7 @@ from tests.generation.test_text import TEXTS, model
 from tests.models import randomise
 from zoo import samplers
 
-pytestmark = [
-    pytest.mark.backends,
-    pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="minutes of XLA"),
-]
+pytestmark = pytest.mark.uncompiled
 TEXT = ["Return the value.", "A list of names and values."]
 PARAMETERS = {
     "summarization": {"prefix": "summarize: ", "num_beams": 3, "length_penalty": 2.0, "max_length": 9, "min_length": 4,

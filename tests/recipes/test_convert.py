@@ -1,5 +1,7 @@
 """Conversion, checked by the recipe itself against `transformers`, and by opening what it writes."""
 
+import functools
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -20,6 +22,12 @@ MODELS = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def convert(recipe):
+    """Runs the recipe on PyTorch, which compiles nothing."""
+    return functools.partial(recipe, "convert", "--backend=torch")
+
+
 def saved(path, task, dtype=torch.float32):
     name, config, fields = MODELS[task]
     torch.manual_seed(0)
@@ -31,9 +39,9 @@ def saved(path, task, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("task", MODELS)
-def test_every_task_is_found_and_verified(recipe, tmp_path, task):
+def test_every_task_is_found_and_verified(convert, tmp_path, task):
     saved(tmp_path / "in", task)
-    said = recipe("convert", f"--preset={tmp_path / 'in'}", f"--output={tmp_path / 'out'}", "--verify").stdout
+    said = convert(f"--preset={tmp_path / 'in'}", f"--output={tmp_path / 'out'}", "--verify").stdout
     assert f": {task}, float32" in said and f"largest difference from {MODELS[task][0]}" in said
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "in"))
     left = {name for name in theirs.keys() - ours.keys() if "pooler" not in name and "position_ids" not in name}
@@ -42,11 +50,11 @@ def test_every_task_is_found_and_verified(recipe, tmp_path, task):
         np.testing.assert_array_equal(x, theirs[name], err_msg=name)
 
 
-def test_dtypes_and_shards(recipe, tmp_path):
+def test_dtypes_and_shards(convert, tmp_path):
     saved(tmp_path / "in", "CausalLM", torch.bfloat16)
-    said = recipe("convert", f"--preset={tmp_path / 'in'}", f"--output={tmp_path / 'same'}", "--verify").stdout
+    said = convert(f"--preset={tmp_path / 'in'}", f"--output={tmp_path / 'same'}", "--verify").stdout
     assert ": CausalLM, bfloat16" in said
-    recipe("convert", f"--preset={tmp_path / 'in'}", f"--output={tmp_path / 'out'}", "--dtype=float16",
+    convert(f"--preset={tmp_path / 'in'}", f"--output={tmp_path / 'out'}", "--dtype=float16",
            "--max_shard_size=20KB")  # fmt: skip
     shards = list((tmp_path / "out").glob("model-*.safetensors"))
     assert len(shards) > 1 and {x.dtype.name for path in shards for x in load_file(path).values()} == {"float16"}
@@ -69,12 +77,12 @@ object.__setattr__(llama, "table", wrong)
 """
 
 
-def test_a_mistake_in_the_table_of_names_is_seen(recipe, tmp_path):
+def test_a_mistake_in_the_table_of_names_is_seen(convert, tmp_path):
     """Two kernels of one shape swapped, when read and when written: only what is computed shows it."""
     saved(tmp_path / "in", "CausalLM")
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SWAP)
-    done = recipe("convert", f"--preset={tmp_path / 'in'}", f"--output={tmp_path / 'out'}", "--verify", check=False,
+    done = convert(f"--preset={tmp_path / 'in'}", f"--output={tmp_path / 'out'}", "--verify", check=False,
                   PYTHONPATH=str(tmp_path / "site"))  # fmt: skip
     assert done.returncode and "zoo and transformers differ" in done.stderr and "Traceback" not in done.stderr
 
@@ -83,6 +91,6 @@ def test_a_mistake_in_the_table_of_names_is_seen(recipe, tmp_path):
     (["--output=out"], "--preset is missing"), (["--preset=nowhere", "--output=out"], "No preset 'nowhere'"),
     (["--preset=gpt2", "--output=out", "--max_shard_size=big"], "is no size"),
 ])  # fmt: skip
-def test_mistakes_are_told_in_one_sentence(recipe, flags, message):
-    done = recipe("convert", *flags, check=False)
+def test_mistakes_are_told_in_one_sentence(convert, flags, message):
+    done = convert(*flags, check=False)
     assert done.returncode and message in done.stderr and "Traceback" not in done.stderr

@@ -51,6 +51,7 @@ def test_samples_by_its_seed(flags, sampler, presets, recipe):
     assert done.stdout != f"{lm.generate('Return the', 12)}\n\n"
 
 
+@pytest.mark.uncompiled
 def test_quantises_and_lets_a_draft_guess(presets, recipe):
     preset = presets["CausalLM"]
     flags = [f"--preset={preset}", f"--draft={preset}", "--quantize=int8", "--repetition_penalty=1.2"]

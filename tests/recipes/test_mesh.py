@@ -1,11 +1,14 @@
 """Recipes on a mesh of four virtual devices: the run of one device, resumed on another mesh, and a text from it."""
 
+import os
+
 import pytest
 
 from tests.recipes.conftest import TINY
 from zoo.training.reports import read_rows
 
-DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "KERAS_BACKEND": "jax"}
+FLAGS = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+DEVICES = {"XLA_FLAGS": FLAGS, "KERAS_BACKEND": "jax"}
 EXPECTED = "--mesh=data:4 splits batches in 4, which does not divide 2 rows: use --batch_size=8"
 
 

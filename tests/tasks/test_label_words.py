@@ -6,6 +6,7 @@ import pytest
 import zoo
 from tests.models import randomise
 
+pytestmark = pytest.mark.uncompiled
 TEXTS = ["a fine film", "a dull film to forget", "fine acting"]
 TRAINING = [*TEXTS, "It was great.", "It was bad.", "great bad", "N/A …"] * 4
 
