@@ -48,6 +48,7 @@ def test_greedy_is_the_same(count, lm, draft):
     assert "".join(lm.stream(PROMPTS[1], 20, draft=draft, draft_tokens=count)) == expected[1].text
 
 
+@pytest.mark.uncompiled
 def test_constraints_hold_at_each_place(lm, draft):
     for sampler in (samplers.Greedy(no_repeat_ngram=2, repetition_penalty=1.3, presence_penalty=0.5),
                     samplers.Greedy(min_new_tokens=7, first_token=9, last_token=11, logit_bias={5: 4.0})):  # fmt: skip
@@ -55,6 +56,7 @@ def test_constraints_hold_at_each_place(lm, draft):
         assert lm.generate(PROMPTS, **arguments, draft=draft) == lm.generate(PROMPTS, **arguments)
 
 
+@pytest.mark.uncompiled
 def test_a_batch_gives_what_each_row_alone_gives(lm, draft):
     """Drawn texts depend on no other row, and not on how many tokens are guessed at a time."""
     arguments = {"max_new_tokens": 12, "sampler": samplers.TopP(0.9, temperature=2.0), "seed": 3, "draft": draft}
@@ -64,6 +66,7 @@ def test_a_batch_gives_what_each_row_alone_gives(lm, draft):
     assert lm.generate(PROMPTS, **{**arguments, "seed": 4}) != expected
 
 
+@pytest.mark.uncompiled
 def test_an_encoder_decoder_with_a_draft():
     large, small = model("unigram", "Seq2SeqLM", num_layers=2), model("unigram", "Seq2SeqLM", seed=1)
     expected = large.generate(PROMPTS[:2], 12)

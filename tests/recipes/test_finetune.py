@@ -89,6 +89,7 @@ for task in tasks.split(","):
 """
 
 
+@pytest.mark.uncompiled
 def test_every_task_runs_without_a_file(tmp_path):
     """In one process, since most of the time of a small run goes into its start."""
     needs = {"seq2seq": "rouge_score"}
@@ -96,7 +97,7 @@ def test_every_task_runs_without_a_file(tmp_path):
     tasks += [task for task, package in needs.items() if importlib.util.find_spec(package)]
     flags = ("--steps=3", "--validate_every=3", "--checkpoint_every=3", "--target_length=4", "--batch_size=8")
     flags += ("--vocabulary_size=1000", "--sequence_length=96", "--limit=120")
-    done = python(IN_ONE_PROCESS, ",".join(tasks), str(tmp_path), "--backend=jax", *SMALL, *flags)
+    done = python(IN_ONE_PROCESS, ",".join(tasks), str(tmp_path), "--backend=torch", *SMALL, *flags)
     assert done.returncode == 0, done.stderr[-3000:]
     for task in tasks:
         measures = json.loads((tmp_path / task / "metrics.json").read_text())
@@ -106,6 +107,7 @@ def test_every_task_runs_without_a_file(tmp_path):
         assert (tmp_path / task / "preset" / "README.md").is_file()
 
 
+@pytest.mark.uncompiled
 def test_early_stopping_keeps_the_best(run, recipe, labelled, tmp_path):
     flags = (f"--data={labelled}", "--columns=text=review,label=stars", "--epochs=50", "--batch_size=16",
              "--patience=2", "--learning_rate=2e-2", "--schedule=constant", f"--output={tmp_path}")  # fmt: skip

@@ -42,6 +42,7 @@ def pretrain(monkeypatch, tmp_path, backend):
         flag.unparse()
 
 
+@pytest.mark.uncompiled
 @pytest.mark.parametrize(("objective", "family"), RUNS)
 def test_ten_steps(objective, family, pretrain, corpus, tmp_path, capsys):
     output = tmp_path / "run"
