@@ -16,12 +16,13 @@ extras = {
     "parquet": ["pyarrow"],
     "tensorboard": ["tensorboardX>=2.6"],
     "chat": ["jinja2>=3.1"],
+    "search": ["optuna>=4.0"],
     "plan": ["jax[tpu]>=0.4.35"],  # with it the libtpu that belongs to that JAX
     "docs": ["mkdocs-material"],
 }  # fmt: skip
 extras["bench"] = ["transformers>=5.0", "keras-hub"]
 extras["test"] = ["pytest", "pytest-xdist", "ruff", "transformers>=5.0", "sentencepiece", "protobuf", "scikit-learn",
-                  *(name for extra in ("tensorboard", "parquet", "chat", "eval")
+                  *(name for extra in ("tensorboard", "parquet", "chat", "eval", "search")
                     for name in extras[extra])]  # fmt: skip
 
 setup(

@@ -32,7 +32,7 @@ flags.DEFINE_list("columns", [], "Names of columns, such as text=review,label=st
 flags.DEFINE_enum("split", None, ["line", "blank"], "Of perplexity: how a text file falls into documents.")
 flags.DEFINE_string("field", "text", "Of perplexity: key or column of the text.")
 flags.DEFINE_integer("limit", None, "Examples or documents measured, the first ones. Default: all.", lower_bound=1)
-flags.DEFINE_string("adapter", None, "A directory with a LoRA adapter to put on the model.")
+flags.DEFINE_string("adapter", None, "A directory with an adapter to put on the model.")
 flags.DEFINE_string("measure", None, "translation for BLEU and chrF. Default: the task's.")
 flags.DEFINE_integer("samples", 1000, "Draws of the bootstrap.", lower_bound=2)
 flags.DEFINE_integer("sequence_length", None, "Tokens that texts are cut to. Default: the model's.", lower_bound=2)

@@ -4,18 +4,22 @@ python recipes/finetune.py                                    a small BERT on th
 python recipes/finetune.py --task=tag --preset=hf://google-bert/bert-base-cased --data=train.conll
 python recipes/finetune.py --data=train.csv --columns=text=review,label=stars --class_weights=balanced --patience=2
 python recipes/finetune.py --task=answer --data=squad.json --preset=DIR --freeze=block_[0-5]/ --layer_decay=0.9
+python recipes/finetune.py --preset=DIR --data=train.csv --adapter=lora:rank=16,alpha=32 --search=20
 python recipes/finetune.py --output=runs/mine --resume        go on with a run that was interrupted
 
 --task says which columns a file must have; `zoo.data.examples` lists them. Beside what pretrain.py leaves, --output
-then holds metrics.json, predictions.jsonl and a picture of them.
+then holds metrics.json, predictions.jsonl and a picture of them; with --adapter `adapter/`, and the merged model in
+`preset/` if it can be merged; with --search its table and picture.
 """
 
 import datetime
 import random
 
+import adapting
 import common
 import measuring
 import numpy as np
+import searching
 from absl import flags
 from measuring import KINDS
 
@@ -49,6 +53,9 @@ flags.DEFINE_float("beta", 0.1, "Of prefer: how dear it is to leave the referenc
 flags.DEFINE_enum("measure", None, ["summarisation", "translation"], "Of seq2seq: ROUGE, the default, or BLEU, chrF.")
 flags.DEFINE_integer("target_length", 64, "Of seq2seq: tokens of a text that is generated.")
 flags.DEFINE_float("epochs", 3.0, "Epochs, where --steps is not given.")
+flags.DEFINE_string("adapter", None, f"One of {', '.join(adapting.METHODS)}, with arguments: lora:rank=16,alpha=8.")
+flags.DEFINE_integer("search", None, "Runs that look for the best flags first; needs keras-zoo[search].", lower_bound=1)
+flags.DEFINE_list("search_space", None, "What they try, such as learning_rate=1e-5..1e-3,batch_size=8|16,epochs=1..4.")
 flags.DEFINE_string("family", None, "Family of a new model, where there is no --preset. Default: one for the task.")
 for name, value in SIZES.items():
     flags.DEFINE_integer(name, None, f"Of a new model. Default: {value}.", lower_bound=1)
@@ -66,12 +73,19 @@ def main():
     if FLAGS.task in ("tag", "relate") or (FLAGS.task == "classify" and FLAGS.problem != "regression"):
         labels = zoo.data.label_names(FLAGS.task, parts, FLAGS.problem)
     check_flags()
+    space = searching.space(FLAGS.search_space, small=FLAGS.preset and not FLAGS.adapter) if FLAGS.search else None
     output = common.open_run(f"{FLAGS.task}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    if space and not (output / "run.cfg").exists():
+        searching.search(output, FLAGS.search, space)
+    FLAGS.search = None  # its best flags are this run's
 
     # The model, and examples as its arrays.
     random.seed(FLAGS.seed)  # all that is drawn starts here; Keras's set_random_seed imports every backend
     model = preset_model(labels) if FLAGS.preset else new_model(labels, make_tokenizer(parts["train"], output))
     model.max_length = FLAGS.sequence_length
+    if FLAGS.adapter:
+        adapting.put(model, FLAGS.adapter)
+        check_length(model.backbone.position_limit)
     from zoo import training
 
     compile_model(model)
@@ -80,7 +94,7 @@ def main():
     rows = len(data["train"])
     FLAGS.steps = FLAGS.steps or max(1, round(FLAGS.epochs * rows))
     FLAGS.validate_every, FLAGS.checkpoint_every = FLAGS.validate_every or rows, FLAGS.checkpoint_every or rows
-    optimizer = common.make_optimizer(5e-5 if FLAGS.preset else 1e-3)
+    optimizer = common.make_optimizer(5e-5 if FLAGS.preset and not FLAGS.adapter else 1e-3)
     optimizer = training.by_pattern(optimizer, model, no_decay=FLAGS.no_decay or None, freeze=FLAGS.freeze,
                                     layer_decay=FLAGS.layer_decay)  # fmt: skip
     compile_model(model, optimizer)
@@ -97,7 +111,12 @@ def main():
         done = train(model, data["train"], output, done, validate)
 
     # What came of it.
-    model.save_to_preset(output / "preset")
+    load = f"import zoo; model = zoo.{KINDS[FLAGS.task][0]}.from_preset({str(output / 'preset')!r})"
+    if FLAGS.adapter:
+        load = adapting.save(model, FLAGS.adapter, FLAGS.preset, output / "adapter") or load
+    whole = not zoo.adapters.names(model)
+    if whole:
+        model.save_to_preset(output / "preset")
     limit = FLAGS.test_limit or (200 if FLAGS.task in ("seq2seq", "instruct") else len(parts["test"]))
     part = parts["test"].take(range(min(limit, len(parts["test"]))))
     options = {"max_new_tokens": FLAGS.target_length} if FLAGS.task == "seq2seq" else {}
@@ -106,10 +125,10 @@ def main():
     measures = {"task": FLAGS.task, "data": FLAGS.test_data or FLAGS.data, "step": done, **found}
     measuring.write(output, measures, records)
     measuring.draw(output, FLAGS.task, *sides, title=f"{FLAGS.task} on {measures['data']}")
-    write_card(model, measures, output)
+    if whole:
+        write_card(model, measures, output)
     measuring.show(measures)
-    print(f"\nThe run is in {output}. Load the model with\n")
-    print(f"    import zoo; model = zoo.{KINDS[FLAGS.task][0]}.from_preset({str(output / 'preset')!r})")
+    print(f"\nThe run is in {output}. Load the model with\n\n    {load}")
 
 
 def open_examples():
@@ -148,6 +167,12 @@ def check_flags():
         raise ValueError(f"--class_weights needs one label an example, not --problem={FLAGS.problem}: leave it out.")
     if FLAGS.accumulate > 1 and FLAGS.task not in ("seq2seq", "instruct"):
         raise ValueError(f"--accumulate={FLAGS.accumulate} is for tasks that predict tokens: leave it out.")
+    if FLAGS.adapter:
+        method, _ = adapting.parsed(FLAGS.adapter)
+        if not FLAGS.preset:
+            raise ValueError(f"--adapter={FLAGS.adapter} changes a model that is there: give --preset.")
+        if method == "prompt" and FLAGS.packing:
+            raise ValueError("--adapter=prompt stands before one conversation a row: leave --packing out.")
     if FLAGS.preset and (given := [name for name in (*SIZES, "family") if FLAGS[name].value is not None]):
         raise ValueError(f"--preset={FLAGS.preset} sets the model and its tokenizer: leave --{given[0]} out.")
     if FLAGS.task == "prefer" and FLAGS.dropout is None:
@@ -167,15 +192,30 @@ def settings_of(labels):
 
 def preset_model(labels):
     """The task on the model of --preset."""
-    family, config, _ = pretrained.read(pretrained.resolve(FLAGS.preset))
-    if config.position_limit is not None and FLAGS.sequence_length > config.position_limit:
-        raise ValueError(f"--sequence_length={FLAGS.sequence_length} is more than the {config.position_limit} "
-                         f"positions of {FLAGS.preset}: lower it.")  # fmt: skip
-    task = getattr(zoo, KINDS[FLAGS.task][0])
-    fields = {**common.dropout_rates(family), "remat": FLAGS.remat, **settings_of(labels)}
-    model = task.from_preset(FLAGS.preset, dtype=FLAGS.dtype, **fields)
+    from zoo.tasks.downstream import stored_labels
+
+    path = pretrained.resolve(FLAGS.preset)
+    family, config, hf = pretrained.read(path)
+    check_length(config.position_limit)
+    kind, settings = KINDS[FLAGS.task][0], settings_of(labels)
+    fields = {**common.dropout_rates(family), "remat": FLAGS.remat, "dtype": FLAGS.dtype}
+    outputs = settings.get("num_classes") or len(settings.get("labels", ()))
+    if outputs and family.task_of(hf) == kind and outputs != len(stored_labels(path, hf)):
+        print(f"note: {FLAGS.preset} has a head for {len(stored_labels(path, hf))} labels, the examples need one for "
+              f"{outputs}: that is new, from random weights")  # fmt: skip
+        backbone = zoo.Backbone.from_preset(FLAGS.preset, **fields)
+        model = getattr(zoo, kind)(backbone, zoo.Tokenizer.from_preset(FLAGS.preset), **settings)
+    else:
+        model = getattr(zoo, kind).from_preset(FLAGS.preset, **fields, **settings)
     with_chat_template(model.tokenizer)
     return model
+
+
+def check_length(limit):
+    """Refuses texts that are longer than a model can take."""
+    if limit is not None and FLAGS.sequence_length > limit:
+        raise ValueError(f"--sequence_length={FLAGS.sequence_length} is more than the {limit} positions that "
+                         f"{FLAGS.preset} has for texts: lower it.")  # fmt: skip
 
 
 def with_chat_template(tokenizer):

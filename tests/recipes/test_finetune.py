@@ -1,5 +1,6 @@
 """recipes/finetune.py from the command line: each task without a file, what it leaves behind, what it refuses."""
 
+import csv
 import importlib.util
 import json
 import os
@@ -115,6 +116,67 @@ def test_early_stopping_keeps_the_best(run, recipe, labelled, tmp_path):
     best = min((row for row in read_rows(tmp_path / "metrics.csv") if row["val_loss"]), key=lambda row: row["val_loss"])
     assert f"the model is that of step {best['step']}, the best" in text
     assert json.loads((tmp_path / "metrics.json").read_text())["step"] == best["step"]
+
+
+def test_an_adapter_of_a_preset_whose_head_has_other_labels(run, recipe, tmp_path):
+    path, flags = tmp_path / "three.csv", ("--steps=4", "--batch_size=8", "--adapter=lora:rank=2")
+    path.write_text("text,label\n" + "".join(f"the {i} film,{i % 3}\n" for i in range(60)), encoding="utf-8")
+    output = tmp_path / "run"
+    text = recipe("finetune", *SMALL[4:], f"--preset={run[0] / 'preset'}", f"--data={path}", *flags,
+                  f"--output={output}").stdout  # fmt: skip
+    assert "has a head for 2 labels, the examples need one for 3: that is new" in text and "trained: " in text
+    assert json.loads((output / "adapter" / "adapter_config.json").read_text())["r"] == 2
+    assert set(json.loads((output / "preset" / "config.json").read_text())["id2label"].values()) == {"0", "1", "2"}
+
+
+SEARCH = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "recipes")
+import finetune, searching
+output, sys.argv[0] = Path(sys.argv[1]), sys.argv[2]
+finetune.FLAGS(["finetune", "--data=some.csv", "--search=8", "--test_data=secret.csv"])
+for refused in ("no_flag=1..2", "epochs=2..1", "epochs=few..many"):
+    try:
+        searching.space([refused], small=True)
+    except ValueError as error:
+        print(error)
+space = searching.space(["learning_rate=1e-5..1e-1", "epochs=1..2", "batch_size=8|16"], small=True)
+searching.search(output, 8, space)
+print("chosen", *(finetune.FLAGS[name].value for name in space), finetune.FLAGS.test_data)
+"""
+
+RUN = """
+import json, math, sys
+from pathlib import Path
+given = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[1:])
+assert "secret" not in Path(given["flagfile"]).read_text() and "--search=" not in Path(given["flagfile"]).read_text()
+value = -abs(math.log10(float(given["learning_rate"])) + 3) - int(given["batch_size"]) / 100
+output = Path(given["output"])
+output.mkdir(parents=True)
+(output / "metrics.json").write_text(json.dumps({"task": "classify", "accuracy": {"value": value}, "examples": 3}))
+"""
+
+
+def test_a_search_takes_the_best_of_its_runs(tmp_path):
+    """Of a script whose measure is known: best is a rate of 1e-3 and a batch of 8."""
+    pytest.importorskip("optuna")
+    script, output = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(RUN)
+    output.mkdir()
+    done = python(SEARCH, str(output), str(script))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "no flag 'no_flag'" in done.stdout and done.stdout.count("a range is low..high") == 2
+    with open(output / "search.csv", newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    best = max(rows, key=lambda row: row["accuracy"])
+    assert len(rows) == 8 and len({row["learning_rate"] for row in rows}) == 8
+    for row in rows:
+        expected = -abs(np.log10(row["learning_rate"]) + 3) - row["batch_size"] / 100
+        assert row["accuracy"] == pytest.approx(expected)
+    chosen = done.stdout.split("chosen ")[1].split()
+    assert [float(chosen[0]), *map(int, chosen[1:3])] == [best["learning_rate"], best["epochs"], best["batch_size"]]
+    assert chosen[3] == "secret.csv" and (output / "search.png").read_bytes().startswith(b"\x89PNG")
 
 
 REFUSED = {  # content of the file, flags, what is said

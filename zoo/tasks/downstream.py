@@ -229,7 +229,7 @@ class Classifier(Downstream):
     @classmethod
     def read_settings(cls, path, hf, backbone, given):
         settings = super().read_settings(path, hf, backbone, given)
-        stored = _stored_labels(path, hf)
+        stored = stored_labels(path, hf)
         made_for = families.by_name(backbone.family).task_of(hf)
         wanted = len(given["labels"]) if given.get("labels") else given.get("num_classes")
         if made_for == cls.__name__ and wanted not in (None, len(stored)):
@@ -248,7 +248,7 @@ class Classifier(Downstream):
         return {**super().write_settings(), "id2label": numbers, "label2id": self.label2id}
 
 
-def _stored_labels(path, hf):
+def stored_labels(path, hf):
     """The names of the labels in a config.json, in the order of their numbers; two unnamed ones where it has none."""
     names, count = hf.get("id2label"), hf.get("num_labels", 2)
     if names is None and type(count) is int and 0 < count < 1_000_000:
