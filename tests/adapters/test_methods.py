@@ -108,6 +108,7 @@ def inputs(model, text):
     return {**text, "decoder_token_ids": IDS[:, ::-1].copy()} if isinstance(model, zoo.Seq2SeqLM) else text
 
 
+@pytest.mark.uncompiled
 @pytest.mark.parametrize("make", [masked, bart])
 def test_a_prompt_is_tokens_of_its_own(make):
     model = make()
@@ -139,6 +140,7 @@ def test_a_prompt_trains_as_tokens_do():
     assert np.all(before != keras.ops.convert_to_numpy(held(model, "default")[TOKENS].vectors))
 
 
+@pytest.mark.uncompiled
 def test_generation_reads_the_prompt():
     """Rows of different length, whose padding lies before the virtual tokens; penalties do not count these."""
     model = bloom()

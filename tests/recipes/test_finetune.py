@@ -118,6 +118,7 @@ def test_early_stopping_keeps_the_best(run, recipe, labelled, tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text())["step"] == best["step"]
 
 
+@pytest.mark.uncompiled
 def test_an_adapter_of_a_preset_whose_head_has_other_labels(run, recipe, tmp_path):
     path, flags = tmp_path / "three.csv", ("--steps=4", "--batch_size=8", "--adapter=lora:rank=2")
     path.write_text("text,label\n" + "".join(f"the {i} film,{i % 3}\n" for i in range(60)), encoding="utf-8")
