@@ -54,6 +54,11 @@ def save(model, words, preset, directory):
     if method in ("lora", "ia3"):
         zoo.adapters.merge(model)
         return None
-    labels = f", labels={list(model.labels)!r}" if hasattr(model, "labels") else ""
-    return (f"import zoo; model = zoo.{type(model).__name__}.from_preset({preset!r}{labels}); "
-            f"zoo.adapters.load(model, {str(directory)!r})")  # fmt: skip
+    make = f"zoo.{type(model).__name__}"
+    if hasattr(model, "labels"):  # the preset's head may be one of other labels, and the adapter has its own
+        given = {name: getattr(model, name) for name in ("labels", "problem_type") if hasattr(model, name)}
+        words = "".join(f", {name}={value!r}" for name, value in given.items())
+        make += f"(zoo.Backbone.from_preset({preset!r}), zoo.Tokenizer.from_preset({preset!r}){words})"
+    else:
+        make += f".from_preset({preset!r})"
+    return f"import zoo; model = {make}; zoo.adapters.load(model, {str(directory)!r})"
