@@ -4,6 +4,8 @@ Weights alone become integers, since decoding waits for them to be read; activat
 layers and none of ours.
 """
 
+import contextlib
+import gc
 import re
 
 import keras
@@ -68,7 +70,8 @@ class Quantizable:
                 found.append(layer)
             return layer in found
 
-        super().quantize(mode, config=MODES[mode](), filters=wanted, type_check=False)  # subclasses are meant too
+        with _collecting_once():
+            super().quantize(mode, config=MODES[mode](), filters=wanted, type_check=False)  # subclasses are meant too
         if not found:
             raise ValueError(f"No layer to quantise: {patterns} find none, or all of them are quantised already.")
         self.quantization = (*self.quantization, (mode, *patterns))
@@ -81,6 +84,17 @@ class Quantizable:
         for mode, *patterns in quantization:
             self.quantize(mode, filters=patterns)
         return self
+
+
+@contextlib.contextmanager
+def _collecting_once():
+    """Keras looks through all objects of the program after each layer, most of a second; here once, at the end."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.collect()
 
 
 def table(embedding):
