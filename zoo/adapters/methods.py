@@ -1,7 +1,6 @@
 """The methods of parameter-efficient tuning, a function each: what is put where, and what is trained.
 
-Each freezes everything else but the heads of tasks that are not language models, and prints how much is trained.
-Compile the model afterwards if it has been trained before. They know no files.
+They know no files.
 """
 
 import itertools
@@ -18,6 +17,9 @@ from zoo.tasks.downstream import Downstream
 
 def lora(model, rank=8, alpha=16, pattern="(query|value)/kernel", name="default", train=None, seed=0):
     """Low-rank adaptation (Hu et al. 2022): kernels stay as they are, and A B · alpha / rank is learnt beside them.
+
+    As with all methods here, everything else is frozen, but heads of tasks that are not language models, and how much
+    is trained is printed. Compile the model afterwards if it has been trained before.
 
     Args:
         model: a task or a `Backbone`.
