@@ -15,10 +15,7 @@ import zoo
 from tests import pieced
 from zoo import sharding
 
-pytestmark = [
-    pytest.mark.backends,
-    pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="not tried on TensorFlow yet"),
-]
+pytestmark = pytest.mark.backends
 PROCESSES = {"torch": "data:2+data:2/fsdp", "tensorflow": "data:2"}
 
 
@@ -55,6 +52,8 @@ def directory(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pair(backend, directory):
     """Two processes, which find what each mesh does, and then train on."""
+    if backend == "tensorflow":
+        pytest.skip("takes minutes to trace")
     started = start(directory / "several", PROCESSES[backend], 2)
     yield started
     for process in started:
@@ -147,7 +146,16 @@ def test_weights_are_not_split_over_model(backend, monkeypatch):
 
 def test_what_pieces_cannot_do_is_refused(monkeypatch):
     loss = zoo.InBatchContrast()
-    for options, text in (({"loss": loss, "jit_compile": False}, "compares the rows"),
-                          ({"loss": "mse", "jit_compile": True}, "jit_compile=True")):  # fmt: skip
+    for options, text in (
+        ({"loss": loss, "jit_compile": False}, "compares the rows"),
+        ({"loss": "mse", "jit_compile": True}, "jit_compile=True"),
+        ({"loss": keras.losses.MeanSquaredError("sum"), "jit_compile": False}, "has no mean over"),
+    ):
         with pytest.raises(ValueError, match=text):
             sharding.check_compiled(**options)
+
+
+def test_processes_without_a_mesh_are_refused(monkeypatch):
+    monkeypatch.setattr(zoo.processes, "count", lambda: 2)
+    with pytest.raises(ValueError, match=r"2 processes would each train a model of its own.*'data:2'"):
+        sharding.planned(None)

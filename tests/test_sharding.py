@@ -9,12 +9,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 
-from zoo import sharding
+import zoo
+from zoo import processes, sharding
 
 MESHES = ("data:8", "data:4,model:2", "model:8", "data:8/fsdp", "replica:2,data:2,model:2/fsdp")
 FAMILIES = ("llama", "bert", "roberta", "t5", "bart")
@@ -134,6 +136,19 @@ def test_other_backends_refuse_distributions_of_keras(backend, monkeypatch):
     monkeypatch.setattr(keras.distribution, "distribution", object)
     with pytest.raises(ValueError, match=f"On {backend} Keras ignores keras.distribution"):
         sharding.planned(None)
+
+
+def test_what_several_processes_cannot_do_is_refused(backend, monkeypatch):
+    """On JAX, where all run one program; elsewhere each has its own."""
+    if backend != "jax":
+        pytest.skip("JAX alone refuses them")
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(sharding, "_in_force", [None])
+    task, model = zoo.MaskedLM, mock.Mock()  # they refuse before they look at it
+    for call, what in ((lambda: task.fill_mask(model, "[MASK]"), "fill_mask"), (lambda: task.fit(model, {}), "fit on"),
+                       (lambda: task.log_likelihoods(model, {}, [], []), "Scoring texts")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{what}.* works in one process alone: save the model"):
+            call()
 
 
 @pytest.mark.backends
