@@ -5,9 +5,8 @@ import pytest
 from keras import ops
 
 import zoo
-from tests.models import relative_error, run
+from tests.models import quickly, relative_error, run
 from tests.parity_cases import CASES, LENGTH, VOCABULARY, model_of
-from zoo import backend
 
 pytestmark = pytest.mark.backends
 torch = pytest.importorskip("torch")
@@ -100,7 +99,7 @@ def test_cached_steps_equal_the_full_pass(pair):
     ids, source = (rng.integers(3, VOCABULARY, (2, TIME)).astype("int32") for _ in range(2))
     memory, theirs_in = None, {}
     if backbone.encoder is not None:
-        memory = backend.compiled(backbone.encode, task.variables)({"token_ids": ops.convert_to_tensor(source)})
+        memory = quickly(backbone.encode, task.variables)({"token_ids": ops.convert_to_tensor(source)})
         theirs_in = {"input_ids": source}
     name = "decoder_input_ids" if memory is not None else "input_ids"
     expected = logits_of(theirs, {**theirs_in, name: ids})
@@ -108,7 +107,7 @@ def test_cached_steps_equal_the_full_pass(pair):
     late = logits_of(theirs, {**short, name: ids[1:, skip:]})[0]  # the second row starts `skip` slots later
     seen = np.ones((2, TIME + 4), "int32")
     seen[1, :skip] = 0
-    tensor, compiled = ops.convert_to_tensor, lambda fn: backend.compiled(fn, task.variables)
+    tensor, compiled = ops.convert_to_tensor, lambda fn: quickly(fn, task.variables)
     prefill = compiled(lambda ids, cache, positions, seen: backbone.decode(ids, cache, 0, positions, seen))
     step = compiled(lambda ids, cache, at, positions, seen: backbone.decode(ids, cache, at, positions, seen))
     positions = np.maximum(np.cumsum(seen, axis=1) - 1, 0).astype("int32")
