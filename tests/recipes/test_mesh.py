@@ -1,21 +1,25 @@
 """Recipes on a mesh of four virtual devices: the run of one device, resumed on another mesh, and a text from it."""
 
-import os
+import json
 
 import pytest
 
 from tests.recipes.conftest import TINY
+from zoo import Tokenizer
 from zoo.training.reports import read_rows
 
-FLAGS = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
-DEVICES = {"XLA_FLAGS": FLAGS, "KERAS_BACKEND": "jax"}
+DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "KERAS_BACKEND": "jax"}
 EXPECTED = "--mesh=data:4 splits batches in 4, which does not divide 2 rows: use --batch_size=8"
 
 
 def test_a_run_moves_from_mesh_to_mesh(recipe, corpus, tmp_path):
+    """Its odd vocabulary is padded, so that it is split over `model`."""
+
     def train(output, *flags):
-        recipe("pretrain", *TINY, f"--data={corpus}", "--split=blank", "--schedule=constant", "--log_every=1",
-               f"--output={tmp_path / output}", *flags, **DEVICES)  # fmt: skip
+        done = recipe("pretrain", *TINY, "--vocabulary_size=399", "--pad_vocabulary_to=4", f"--data={corpus}",
+                      "--split=blank", "--schedule=constant", "--log_every=1", f"--output={tmp_path / output}", *flags,
+                      **DEVICES)  # fmt: skip
+        assert "is not split" not in done.stderr
 
     train("one", "--steps=6")
     train("many", "--steps=3", "--mesh=data:2,model:2", "--shard=fsdp")
@@ -23,6 +27,8 @@ def test_a_run_moves_from_mesh_to_mesh(recipe, corpus, tmp_path):
     one, many = ([row["loss"] for row in read_rows(tmp_path / run / "metrics.csv")] for run in ("one", "many"))
     assert len(one) == 6 and many == pytest.approx(one, rel=1e-4)
     preset = f"--preset={tmp_path / 'many' / 'preset'}"
+    config = json.loads((tmp_path / "many" / "preset" / "config.json").read_text())
+    assert config["vocab_size"] == 400 and Tokenizer.from_preset(tmp_path / "many" / "preset").vocabulary_size == 399
     texts = [recipe("generate", preset, "--prompt=The", "--max_new_tokens=8", *mesh, **DEVICES).stdout
              for mesh in ([], ["--mesh=model:2"])]  # fmt: skip
     assert texts[0] == texts[1] and len(texts[0]) > len("The")
