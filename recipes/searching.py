@@ -7,7 +7,6 @@ there already is not done again. It knows flags and a measure a run, and no mode
 import csv
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import common
 from absl import flags
 from adapting import number
 
-from zoo.checkpoint import write_text
+from zoo.checkpoint import write_png, write_text
 
 FLAGS = flags.FLAGS
 OTHERS = ("search", "output", "resume", "test_data")  # flags that are not the runs'
@@ -129,7 +128,6 @@ def _words(chosen):
 
 def _draw(path, rows, names, measure):
     """The measure over each flag."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.5 * len(names), 3.5), dpi=120, layout="constrained")
@@ -140,6 +138,4 @@ def _draw(path, rows, names, measure):
         if all(isinstance(value, float) and value > 0 for value in values) and max(values) > 5 * min(values):
             axes.set_xscale("log")
         axes.set(xlabel=name, ylabel=measure if i == 0 else "")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    FigureCanvasAgg(figure).print_png(temporary)
-    os.replace(temporary, path)
+    write_png(path, figure)

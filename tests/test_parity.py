@@ -107,9 +107,9 @@ def test_cached_steps_equal_the_full_pass(pair):
     late = logits_of(theirs, {**short, name: ids[1:, skip:]})[0]  # the second row starts `skip` slots later
     seen = np.ones((2, TIME + 4), "int32")
     seen[1, :skip] = 0
-    tensor, compiled = ops.convert_to_tensor, lambda fn: quickly(fn, task.variables)
-    prefill = compiled(lambda ids, cache, positions, seen: backbone.decode(ids, cache, 0, positions, seen))
-    step = compiled(lambda ids, cache, at, positions, seen: backbone.decode(ids, cache, at, positions, seen))
+    tensor, ready = ops.convert_to_tensor, lambda fn: quickly(fn, task.variables)
+    prefill = ready(lambda ids, cache, positions, seen: backbone.decode(ids, cache, 0, positions, seen))
+    step = ready(lambda ids, cache, at, positions, seen: backbone.decode(ids, cache, at, positions, seen))
     positions = np.maximum(np.cumsum(seen, axis=1) - 1, 0).astype("int32")
     x, cache = prefill(tensor(ids[:, :prompt]), backbone.new_cache(2, TIME + 4, memory), tensor(positions[:, :prompt]),
                        tensor(seen[:, :prompt]))  # fmt: skip
@@ -118,7 +118,7 @@ def test_cached_steps_equal_the_full_pass(pair):
         x, cache = step(tensor(ids[:, at : at + 1]), cache, tensor(np.int32(at)), tensor(positions[:, at : at + 1]),
                         tensor(seen))  # fmt: skip
         outputs.append(x)
-    found = ops.convert_to_numpy(compiled(task.head)(ops.concatenate(outputs, axis=1)))
+    found = ops.convert_to_numpy(ready(task.head)(ops.concatenate(outputs, axis=1)))
     assert relative_error(found[0], expected[0]) < TOLERANCE
     assert relative_error(found[1, skip:], late) < TOLERANCE
 

@@ -47,7 +47,7 @@ def rounded(task):
 def test_int8_computes_with_rounded_weights(name, tmp_path):
     task, expected = task_of(name), run(rounded(task_of(name)), inputs_of(task_of(name)))
     plain = run(task, inputs_of(task))
-    before = task.generate({"token_ids": IDS}, max_new_tokens=4)  # a program whose weights are about to go
+    task.generate({"token_ids": IDS}, max_new_tokens=4)  # a program whose weights are about to go
     weight = sum(v.value.nbytes for v in task.variables)
     task.quantize("int8")
     assert relative_error(run(task, inputs_of(task)), expected) < 1e-4 < relative_error(plain, expected)
@@ -59,7 +59,6 @@ def test_int8_computes_with_rounded_weights(name, tmp_path):
     np.testing.assert_array_equal(again.generate({"token_ids": IDS}, max_new_tokens=6), found)
     rounded_task = rounded(task_of(name))
     np.testing.assert_array_equal(rounded_task.generate({"token_ids": IDS}, max_new_tokens=6), found)
-    assert before.shape[0] == 2
 
 
 def test_the_default_loss_of_a_tied_head(tmp_path):

@@ -263,3 +263,12 @@ def write_text(path, text):
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def write_png(path, figure):
+    """Writes a figure of matplotlib as `write_text` writes text."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
+    FigureCanvasAgg(figure).print_png(temporary)
+    os.replace(temporary, path)

@@ -3,10 +3,9 @@
 It reads a store's manifest and lengths, and knows nothing of how they came about.
 """
 
-import os
-from pathlib import Path
-
 import numpy as np
+
+from zoo.checkpoint import write_png
 
 
 def summary(store):
@@ -48,16 +47,13 @@ def summary(store):
 
 def length_histogram(store, path):
     """Draws how many documents of a `Store` have how many tokens, and writes it to `path` as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, for it is slow to import
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # here, for it is slow to import
 
-    lengths, path = np.diff(store.offsets), Path(path)
+    lengths = np.diff(store.offsets)
     figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     edges = np.geomspace(lengths.min(), lengths.max() + 1, 60)
     axes.hist(lengths, np.unique(np.concatenate([edges[:1], np.ceil(edges[1:])])))
     axes.set(xscale="log", xlabel="tokens", ylabel="documents", title=f"Length of {len(store):,} documents")
     axes.grid(alpha=0.3)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    FigureCanvasAgg(figure).print_png(temporary)
-    os.replace(temporary, path)
+    write_png(path, figure)

@@ -1,10 +1,8 @@
 """Pictures of measures: the confusion matrix, and how well confidence tells accuracy. Written whole, or not at all."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 
+from zoo.checkpoint import write_png
 from zoo.metrics.classification import confidences, confusion_matrix
 
 
@@ -33,7 +31,7 @@ def plot_confusion(path, predictions, references, labels=None, title=""):
             for column in places:
                 colour = "white" if share[row, column] > 0.5 else "black"
                 axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour, fontsize=8)
-    _write(path, figure)
+    write_png(path, figure)
 
 
 def plot_reliability(path, probabilities, references, bins=15, title=""):
@@ -55,7 +53,7 @@ def plot_reliability(path, probabilities, references, bins=15, title=""):
     axes.plot(sure[held] / count[held], right[held] / count[held], "o", markersize=4, color="black")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", title=title)
     axes.legend(loc="upper left")
-    _write(path, figure)
+    write_png(path, figure)
 
 
 def plot_scores(path, values, label, title=""):
@@ -72,7 +70,7 @@ def plot_scores(path, values, label, title=""):
     axes.axvline(np.mean(values), color="black", linestyle="--", label=f"mean {np.mean(values):.3g}")
     axes.set(xlabel=label, ylabel="examples", title=title)
     axes.legend()
-    _write(path, figure)
+    write_png(path, figure)
 
 
 def _axes(size):
@@ -80,11 +78,3 @@ def _axes(size):
 
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     return figure, figure.add_subplot()
-
-
-def _write(path, figure):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    FigureCanvasAgg(figure).print_png(temporary)
-    os.replace(temporary, path)

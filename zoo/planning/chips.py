@@ -26,7 +26,7 @@ class Chip:
 
 
 # As the pages had it in November 2026. They tell the links of both directions together, and v4's not at all: those are
-# six of 50 GB/s in Jouppi et al. 2023 (arXiv 2304.01433).
+# six of 50 GB/s after Jouppi et al. 2023 (arXiv 2304.01433), from memory.
 _PAGE = "https://docs.cloud.google.com/tpu/docs/"
 CHIPS = {
     "v4": Chip(275e12, 32 << 30, 1200e9, 6 * 50e9, f"{_PAGE}v4"),

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from zoo.checkpoint import write_png
+
 COLUMNS = ("step", "loss", "val_loss", "learning_rate", "tokens_per_second", "mfu", "gradient_norm", "perplexity",
            "bits_per_byte", "spike")  # fmt: skip
 
@@ -96,7 +98,6 @@ class LossPlot(Report):
 
     def draw(self):
         """Draws the picture from the file."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
@@ -108,9 +109,7 @@ class LossPlot(Report):
         axes.set(xlabel="step", ylabel="loss (nats per token)", title=self.title)
         axes.grid(alpha=0.3)
         axes.legend()
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        FigureCanvasAgg(figure).print_png(temporary)
-        os.replace(temporary, self.path)
+        write_png(self.path, figure)
 
 
 class TensorBoard(Report):
