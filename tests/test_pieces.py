@@ -159,3 +159,13 @@ def test_processes_without_a_mesh_are_refused(monkeypatch):
     monkeypatch.setattr(zoo.processes, "count", lambda: 2)
     with pytest.raises(ValueError, match=r"2 processes would each train a model of its own.*'data:2'"):
         sharding.planned(None)
+
+
+def test_a_layer_that_comes_after_fsdp_is_named(backend):
+    """Its gradient is no share, as those of weights that were split are."""
+    if backend != "torch":
+        pytest.skip("weights are whole elsewhere")
+    layer = keras.layers.Dense(2, name="late")
+    layer.build((None, 3))
+    with pytest.raises(ValueError, match="late/kernel was added to a model after shard='fsdp' had split it"):
+        sharding._engine().Shards.averaged(None, [None, layer.kernel.value], [layer.bias, layer.kernel])

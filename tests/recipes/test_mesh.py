@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.recipes.conftest import TINY
+from tests.test_imports import python
 from zoo import Tokenizer
 from zoo.training.reports import read_rows
 
@@ -39,3 +40,28 @@ def test_a_batch_that_does_not_divide_is_refused(recipe, tmp_path):
     done = recipe("pretrain", *flags, check=False, **DEVICES)
     assert done.returncode == 1 and EXPECTED in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+FIRST_OF_TWO = """
+import os, runpy, sys, types
+import zoo
+sys.path.insert(0, "recipes")
+sys.argv = sys.argv[1:]
+zoo.processes = types.SimpleNamespace(start=lambda *_: None, count=lambda: 2, index=lambda: 0, is_first=lambda: True)
+mesh = types.SimpleNamespace(num_model_replicas=2)
+zoo.sharding = types.SimpleNamespace(make=lambda *_: mesh, use=lambda _: None, current=lambda: mesh)
+runpy.run_path(os.path.abspath("recipes/" + sys.argv[0]), run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["pretrain.py"], "2 processes need --mesh, such as --mesh=data:8"),
+    (["pretrain.py", "--mesh=data:2", "--data=README.md"], "Several processes need --output, a directory that all"),
+    (["finetune.py", "--mesh=data:2"], "finetune.py runs in one process"),
+    (["generate.py", "--mesh=data:2", "--preset=x"], "Several processes read no standard input: give --prompt or"),
+])  # fmt: skip
+def test_what_several_processes_need_is_said(flags, message):
+    """Before Keras is imported, and by a process that believes in a second one."""
+    done = python(FIRST_OF_TWO, *flags, "--coordinator=nobody:1")
+    assert done.returncode == 1 and f"error: {message}" in done.stderr, done.stderr
+    assert "process 0 of 2 stops here" in done.stderr and "Traceback" not in done.stderr
