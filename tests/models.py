@@ -7,7 +7,7 @@ from keras import ops
 from zoo import backend
 from zoo.loading import weights
 
-TINY = {"vocabulary_size": 96, "num_layers": 2, "num_heads": 4, "hidden_dim": 32, "intermediate_dim": 48,
+TINY = {"vocabulary_size": 96, "num_layers": 1, "num_heads": 4, "hidden_dim": 32, "intermediate_dim": 48,
         "max_sequence_length": 32}  # fmt: skip
 
 

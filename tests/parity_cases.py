@@ -4,7 +4,7 @@ The sizes make every switch visible: windows shorter than the text, fewer key/va
 their share, stacks of unequal depth. `transformers` is imported only inside the functions.
 """
 
-VOCABULARY, WIDTH, LAYERS, HEADS, INNER, LENGTH = 96, 32, 4, 4, 48, 64
+VOCABULARY, WIDTH, LAYERS, HEADS, INNER, LENGTH = 96, 32, 2, 4, 48, 64
 
 _SHAPE = {
     "vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
@@ -17,7 +17,7 @@ _T5 = {
     "pad_token_id": 0, "decoder_start_token_id": 0,
 }  # fmt: skip
 _BART = {
-    "vocab_size": VOCABULARY, "d_model": WIDTH, "encoder_layers": LAYERS, "decoder_layers": 3,
+    "vocab_size": VOCABULARY, "d_model": WIDTH, "encoder_layers": LAYERS, "decoder_layers": 1,
     "encoder_attention_heads": HEADS, "decoder_attention_heads": HEADS, "encoder_ffn_dim": INNER,
     "decoder_ffn_dim": INNER, "max_position_embeddings": LENGTH, "pad_token_id": 0, "bos_token_id": 1,
     "eos_token_id": 2, "decoder_start_token_id": 2, "forced_eos_token_id": None,
@@ -39,6 +39,7 @@ _DEBERTA = {
     **_SHAPE, "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True,
     "pos_att_type": "p2c|c2p", "position_biased_input": False, "type_vocab_size": 0,
 }  # fmt: skip
+_MODERNBERT = {**_SHAPE, "num_hidden_layers": 4, "local_attention": 8, "cls_token_id": 1, "sep_token_id": 2}
 _LAYER_TYPES = ["sliding_attention"] * (LAYERS - 1) + ["full_attention"]
 
 
@@ -92,7 +93,7 @@ CASES = {
     "mistral": case("MistralForCausalLM", "MistralConfig", **_SHAPE, num_key_value_heads=2, sliding_window=5),
     "qwen2": case("Qwen2ForCausalLM", "Qwen2Config", **_SHAPE, num_key_value_heads=2),
     "qwen2_windows": case("Qwen2ForCausalLM", "Qwen2Config", **_SHAPE, num_key_value_heads=1, use_sliding_window=True,
-                          sliding_window=5, max_window_layers=2, tie_word_embeddings=True),
+                          sliding_window=5, max_window_layers=1, tie_word_embeddings=True),
     "qwen3": case("Qwen3ForCausalLM", "Qwen3Config", **_SHAPE, num_key_value_heads=2, head_dim=16),
     "gemma": case("GemmaForCausalLM", "GemmaConfig", **_SHAPE, num_key_value_heads=1, head_dim=16),
     "gemma2": case("Gemma2ForCausalLM", "Gemma2Config", **_SHAPE, num_key_value_heads=2, head_dim=16,
@@ -107,7 +108,7 @@ CASES = {
     "olmo2": case("Olmo2ForCausalLM", "Olmo2Config", **_SHAPE, num_key_value_heads=2),
     "smollm3": case("SmolLM3ForCausalLM", "SmolLM3Config", **_SHAPE, num_key_value_heads=2),
     "smollm3_windows": case("SmolLM3ForCausalLM", "SmolLM3Config", **_SHAPE, num_key_value_heads=2,
-                            no_rope_layers=[1, 0, 1, 0], use_sliding_window=True, sliding_window=5),
+                            no_rope_layers=[1, 0], use_sliding_window=True, sliding_window=5),
     "granite": case("GraniteForCausalLM", "GraniteConfig", **_SHAPE, num_key_value_heads=2, embedding_multiplier=12.0,
                     residual_multiplier=0.22, attention_multiplier=0.125, logits_scaling=49.0),
     "stablelm": case("StableLmForCausalLM", "StableLmConfig", **_SHAPE, num_key_value_heads=2),
@@ -129,11 +130,9 @@ CASES = {
                        "position_biased_input": True, "max_relative_positions": 12, "conv_kernel_size": 3,
                        "conv_act": "gelu"}),
     "deberta_absolute": case("DebertaV2ForMaskedLM", "DebertaV2Config", **_SHAPE),
-    "modernbert": case("ModernBertForMaskedLM", "ModernBertConfig", **_SHAPE, local_attention=8, cls_token_id=1,
-                       sep_token_id=2),
-    "modernbert_biased": case("ModernBertForMaskedLM", "ModernBertConfig", **_SHAPE, local_attention=8, cls_token_id=1,
-                              sep_token_id=2, attention_bias=True, mlp_bias=True, norm_bias=True, classifier_bias=True,
-                              decoder_bias=False),
+    "modernbert": case("ModernBertForMaskedLM", "ModernBertConfig", **_MODERNBERT),
+    "modernbert_biased": case("ModernBertForMaskedLM", "ModernBertConfig", **_MODERNBERT, attention_bias=True,
+                              mlp_bias=True, norm_bias=True, classifier_bias=True, decoder_bias=False),
     "mpnet": case("MPNetForMaskedLM", "MPNetConfig", **_ROBERTA),
     "nomic_bert": case("NomicBertForMaskedLM", "NomicBertConfig", **_SHAPE),
     "t5": case("T5ForConditionalGeneration", "T5Config", **_T5),

@@ -1,9 +1,10 @@
 """Runs small models on meshes of eight virtual devices and prints, as JSON, what tests/test_sharding.py compares.
 
-python -m tests.sharded train data:8+data:4,model:2/fsdp gpt2 bert
+python -m tests.sharded train data:8+data:4,model:2/fsdp gpt2 bert -- words
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -213,4 +214,5 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    print(json.dumps(COMMANDS[sys.argv[1]](*sys.argv[2:])))
+    commands = [list(words) for ends, words in itertools.groupby(sys.argv[1:], "--".__eq__) if not ends]
+    print(json.dumps([COMMANDS[command](*arguments) for command, *arguments in commands]))

@@ -128,7 +128,7 @@ def test_lengths_that_are_not_known_when_a_step_is_traced():
     model = randomise(zoo.CausalLM(zoo.LlamaBackbone(**TINY)))
     model.compile(keras.optimizers.SGD(0.0))
     plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    for t in (5, 9, 7, 12):
+    for t in (5, 9, 7):
         ids = np.random.default_rng(t).integers(1, TINY["vocabulary_size"], (3, t)).astype("int32")
         labels = np.roll(ids, -1, axis=1)
         expected = float(ops.convert_to_numpy(plain(labels, model({"token_ids": ids}))))

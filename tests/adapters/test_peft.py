@@ -27,7 +27,8 @@ def lm(backbone, **fields):
 MODELS = {  # name -> (model, pattern, class in transformers)
     "llama": (lambda: lm("Llama", num_key_value_heads=2), "(query|value|gate)/kernel", "AutoModelForCausalLM"),
     "gpt2": (lambda: lm("GPT"), "(query|value)/kernel", "AutoModelForCausalLM"),
-    "gpt2_ranks": (lambda: lm("GPT"), "(block_1/attn/.*|block_0/mlp/down)/kernel", "AutoModelForCausalLM"),
+    "gpt2_ranks": (lambda: lm("GPT", num_layers=2), "(block_1/attn/.*|block_0/mlp/down)/kernel",
+                   "AutoModelForCausalLM"),
     "gpt_neox": (lambda: lm("GPTNeoX"), "(query|key|value)/kernel", "AutoModelForCausalLM"),
     "gptj": (lambda: lm("GPTJ", rotary_fraction=0.5), "(query|value)/kernel", "AutoModelForCausalLM"),
     "gemma": (lambda: lm("Gemma", embedding_scale=32**0.5), "query/kernel", "AutoModelForCausalLM"),

@@ -1,4 +1,4 @@
-"""Recipes are run as users run them: in a process of their own."""
+"""Recipes are run as users run them, in a process of their own; forks.py says which of them start anew."""
 
 import os
 import subprocess
@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.recipes.forks import Forks, run_anew
+
 ROOT = Path(__file__).parents[2]
 TINY = ("--vocabulary_size=400", "--num_layers=1", "--num_heads=2", "--hidden_dim=16", "--sequence_length=32",
         "--batch_size=4", "--steps=20", "--learning_rate=1e-2", "--validation_batches=2", "--validate_every=10",
         "--checkpoint_every=10")  # fmt: skip
-SMALL = ("--vocabulary_size=512", "--num_layers=2", "--num_heads=2", "--hidden_dim=64", "--sequence_length=64",
-         "--batch_size=8", "--steps=300", "--learning_rate=2e-3", "--validation_batches=4", "--validate_every=150",
-         "--checkpoint_every=150", "--dropout=0.1")  # fmt: skip
+SMALL = ("--vocabulary_size=512", "--num_layers=1", "--num_heads=2", "--hidden_dim=64", "--sequence_length=64",
+         "--batch_size=8", "--steps=200", "--learning_rate=5e-3", "--validation_batches=4", "--validate_every=100",
+         "--checkpoint_every=100", "--dropout=0.1")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -22,20 +24,23 @@ def recipe(tmp_path_factory):
 
     Returns the finished process, or with `wait=False` one that runs.
     """
-    cache = tmp_path_factory.mktemp("cache")
+    cache, forks = tmp_path_factory.mktemp("cache"), Forks(tmp_path_factory.mktemp("streams"))
 
     def run(name, *flags, check=True, input="", wait=True, **environment):
+        anew = "PYTHONPATH" in environment
         paths = [environment.pop("PYTHONPATH", None), str(ROOT), os.environ.get("PYTHONPATH")]
         environment = {**os.environ, "ZOO_CACHE": str(cache), "PYTHONPATH": os.pathsep.join(filter(None, paths)),
                        "CUDA_VISIBLE_DEVICES": "", **environment}  # fmt: skip
-        command = [sys.executable, ROOT / "recipes" / f"{name}.py", *flags]
+        path = str(ROOT / "recipes" / f"{name}.py")
         if not wait:
-            return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        done = subprocess.run(command, env=environment, input=input, capture_output=True, text=True)
+            return subprocess.Popen([sys.executable, path, *flags], env=environment, stdout=subprocess.PIPE,
+                                    stderr=subprocess.PIPE, text=True)  # fmt: skip
+        done = (run_anew if anew else forks.run)(path, flags, environment, input)
         assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done
 
-    return run
+    yield run
+    forks.end()
 
 
 @pytest.fixture(scope="session")

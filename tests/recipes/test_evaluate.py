@@ -30,6 +30,7 @@ def presets(tmp_path_factory):
     return paths
 
 
+@pytest.mark.uncompiled
 def test_the_perplexity_of_a_causal_model(presets, recipe, tmp_path):
     """In rows that overlap by one token every token but the first has been predicted, from what is in its row."""
     lm, text = zoo.CausalLM.from_preset(presets["CausalLM"]), " ".join(TEXTS)

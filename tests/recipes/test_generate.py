@@ -1,5 +1,6 @@
 """recipes/generate.py from the command line."""
 
+import functools
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 
 import zoo
 
+uncompiled = functools.partial(pytest.param, marks=pytest.mark.uncompiled)
 TEXTS = ["Return the value of a name.", "A list of names and values."]
 
 
@@ -39,8 +41,8 @@ def test_prints_what_generate_returns(presets, recipe):
     ("flags", "sampler"),
     [
         (("--top_p=0.9", "--temperature=0.9"), lambda: zoo.samplers.TopP(0.9, 0.9)),
-        (("--top_k=5", "--min_p=0.01"), lambda: zoo.samplers.TopK(5, min_p=0.01)),
-        (("--contrastive=0.9", "--top_k=3"), lambda: zoo.samplers.Contrastive(3, 0.9)),
+        uncompiled(("--top_k=5", "--min_p=0.01"), lambda: zoo.samplers.TopK(5, min_p=0.01)),
+        uncompiled(("--contrastive=0.9", "--top_k=3"), lambda: zoo.samplers.Contrastive(3, 0.9)),
     ],
 )
 def test_samples_by_its_seed(flags, sampler, presets, recipe):
@@ -61,6 +63,7 @@ def test_quantises_and_lets_a_draft_guess(presets, recipe):
     assert done.stdout == f"{lm.generate('Return the', 9, zoo.samplers.Greedy(repetition_penalty=1.2))}\n\n"
 
 
+@pytest.mark.uncompiled
 def test_reads_files_for_encoder_decoders(presets, recipe, tmp_path):
     preset = presets["Seq2SeqLM"]
     (tmp_path / "prompts.txt").write_text("one name\ntwo values\n")
@@ -69,6 +72,7 @@ def test_reads_files_for_encoder_decoders(presets, recipe, tmp_path):
     assert done.stdout == "".join(f"{text}\n\n" for text in expected)
 
 
+@pytest.mark.uncompiled
 def test_writes_json_lines(presets, recipe, tmp_path):
     """Batches of two, a beam, a progress bar, and no file left beside the result."""
     prompts = ["one name", "two values and more", "three"]
@@ -84,6 +88,7 @@ def test_writes_json_lines(presets, recipe, tmp_path):
     assert "3/3" in done.stderr and not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.uncompiled
 def test_asks_on_standard_input(presets, recipe):
     flags = [f"--preset={presets['CausalLM']}", "--max_new_tokens=4", "--stop=value"]
     asked = recipe("generate", *flags, input="Return the\nA list of\n")
@@ -116,6 +121,7 @@ def test_refuses_an_encoder(presets, recipe):
     assert done.returncode == 1 and "is an encoder" in done.stderr
 
 
+@pytest.mark.uncompiled
 def test_holds_a_conversation(presets, recipe, tmp_path):
     """The second answer is to both questions and the first answer."""
     preset = tmp_path / "chat"

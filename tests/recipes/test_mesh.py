@@ -1,6 +1,7 @@
 """Recipes on a mesh of four virtual devices: the run of one device, resumed on another mesh, and a text from it."""
 
 import json
+import os
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.test_imports import python
 from zoo import Tokenizer
 from zoo.training.reports import read_rows
 
-DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "KERAS_BACKEND": "jax"}
+DEVICES = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4", "KERAS_BACKEND": "jax"}
 EXPECTED = "--mesh=data:4 splits batches in 4, which does not divide 2 rows: use --batch_size=8"
 
 

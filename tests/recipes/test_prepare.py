@@ -51,6 +51,7 @@ def test_again_it_is_opened_and_otherwise_refused(prepared, recipe):
     assert_refused(recipe("prepare", *flags, "--deduplicate=exact", check=False), "is stale: its options")
 
 
+@pytest.mark.uncompiled
 def test_training_on_the_store(prepared, recipe, tmp_path):
     store = prepared[0] / "store"
     said = recipe("pretrain", f"--data={store}", f"--output={tmp_path / 'run'}", *TINY).stdout

@@ -22,6 +22,8 @@ FAMILIES = {  # family: the task it is trained for, its class in transformers
     "t5": ("Seq2SeqLM", "T5ForConditionalGeneration"),
     "bart": ("Seq2SeqLM", "BartForConditionalGeneration"),
 }
+OF_EACH = [family if family in ("gpt2", "bert") else pytest.param(family, marks=pytest.mark.uncompiled)
+           for family in FAMILIES]  # fmt: skip
 
 
 def perplexities(text):
@@ -41,7 +43,7 @@ def assert_same_state(ours, theirs, exact):
 
 
 @pytest.mark.backends
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OF_EACH)
 def test_a_run_of_each_family(family, pretrained, backend):
     output, text = pretrained(family)
     rows = read_rows(output / "metrics.csv")
@@ -64,7 +66,7 @@ def test_gpt_beats_the_unigram_model(pretrained):
     assert perplexity < 0.8 * unigram
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OF_EACH)
 def test_the_preset_opens_in_transformers(family, pretrained):
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     task, architecture = FAMILIES[family]
@@ -111,15 +113,7 @@ def test_run_cfg_makes_the_same_run(pretrained, recipe, tmp_path):
     assert [a for a, b in zip(ours, theirs, strict=True) if a != b] == [f"--output={tmp_path / 'run'}"]
 
 
-def test_a_preset_is_trained_on(pretrained, recipe, corpus, tmp_path):
-    output, _ = pretrained("gpt2")
-    flags = (f"--preset={output / 'preset'}", f"--data={corpus}", "--split=blank", "--sequence_length=64", "--steps=2",
-             "--batch_size=8", "--learning_rate=1e-6", f"--output={tmp_path / 'run'}")  # fmt: skip
-    done = recipe("pretrain", *flags)
-    assert "--family=gpt2" in (tmp_path / "run" / "run.cfg").read_text()
-    assert perplexities(done.stdout)[0] == pytest.approx(perplexities(pretrained("gpt2")[1])[0], rel=0.01)
-
-
+@pytest.mark.uncompiled
 def test_a_mixture_says_how_many_rows_each_source_gave(recipe, corpus, tmp_path):
     """By weight, exactly; and a run that is resumed goes on with the same mixture."""
     paragraphs = corpus.read_text(encoding="utf-8").split("\n\n")
@@ -205,21 +199,25 @@ def test_refuses_a_backend_that_is_not_there(recipe, tmp_path):
     assert_refused(recipe("pretrain", check=False, KERAS_BACKEND="numpy"), "KERAS_BACKEND='numpy'")
 
 
-def test_weights_are_treated_by_pattern(pretrained, recipe, corpus, tmp_path):
-    """Frozen weights stay, also in a run that is resumed with the patterns it was begun with."""
+@pytest.mark.uncompiled
+def test_a_preset_is_trained_on_and_its_weights_by_pattern(pretrained, recipe, corpus, tmp_path):
+    """It is as good as it was; frozen weights stay, also in a run resumed with the patterns it was begun with."""
     output, _ = pretrained("gpt2")
     flags = (f"--preset={output / 'preset'}", f"--data={corpus}", "--split=blank", "--sequence_length=64", "--steps=2",
-             "--batch_size=8", "--freeze=block_0/", "--freeze=token", "--layer_decay=0.5", "--checkpoint_every=1",
-             f"--output={tmp_path}")  # fmt: skip
-    recipe("pretrain", *flags)
+             "--batch_size=8", "--learning_rate=1e-6", "--freeze=attn/", "--freeze=token", "--layer_decay=0.5",
+             "--checkpoint_every=1", f"--output={tmp_path}")  # fmt: skip
+    done = recipe("pretrain", *flags)
+    assert "--family=gpt2" in (tmp_path / "run.cfg").read_text()
+    assert perplexities(done.stdout)[0] == pytest.approx(perplexities(pretrained("gpt2")[1])[0], rel=0.01)
     recipe("pretrain", f"--output={tmp_path}", "--resume", "--steps=3")
     before, after = Checkpoint(output / "preset"), Checkpoint(tmp_path / "preset")
     moved = {name for name in before if not np.array_equal(before.read(name), after.read(name))}
-    assert "transformer.h.1.mlp.c_fc.weight" in moved and "transformer.ln_f.weight" in moved
-    assert not [name for name in moved if ".h.0." in name or "wte" in name]
+    assert "transformer.h.0.mlp.c_fc.weight" in moved and "transformer.ln_f.weight" in moved
+    assert not [name for name in moved if ".attn." in name or "wte" in name]
     assert_refused(recipe("pretrain", *flags[:-1], f"--output={tmp_path / 'b'}", "--freeze=h.0", check=False), "'h.0'")
 
 
+@pytest.mark.uncompiled
 def test_the_large_batch_in_slices_recomputed_and_watched(pretrained, recipe, tmp_path):
     """The same run with less memory has the same losses; its columns are filled, its files there."""
     output, _ = pretrained("bert")
@@ -241,6 +239,7 @@ def test_bits_per_byte_are_those_of_the_text(pretrained):
     assert len(found) == 1 and 1.0 < found.pop() < 4.0
 
 
+@pytest.mark.uncompiled
 def test_a_run_that_no_longer_improves_ends_with_its_best(recipe, corpus, tmp_path):
     flags = ["--vocabulary_size=300", "--num_layers=1", "--num_heads=2", "--hidden_dim=8", "--sequence_length=16",
              "--batch_size=2", "--steps=60", "--learning_rate=3", "--schedule=constant", "--validate_every=2",
@@ -252,15 +251,15 @@ def test_a_run_that_no_longer_improves_ends_with_its_best(recipe, corpus, tmp_pa
     assert f"{best:09d}" in os.listdir(tmp_path / "checkpoints")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_says_how_to_go_on(recipe, corpus, tmp_path, number):
+@pytest.mark.uncompiled
+def test_a_signal_saves_and_says_how_to_go_on(recipe, corpus, tmp_path):
     process = recipe("pretrain", *TINY, "--steps=100000", f"--data={corpus}", "--split=blank", f"--output={tmp_path}",
                      wait=False)  # fmt: skip
     while process.poll() is None and len((tmp_path / "metrics.csv").read_text().splitlines()
                                          if (tmp_path / "metrics.csv").exists() else []) < 3:  # fmt: skip
         time.sleep(0.05)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 128 + number and f"go on with --output={tmp_path} --resume" in error, error
+    assert process.returncode == 128 + signal.SIGTERM and f"go on with --output={tmp_path} --resume" in error, error
     last = max(int(name) for name in os.listdir(tmp_path / "checkpoints"))
     assert read_rows(tmp_path / "metrics.csv")[-1]["step"] == last < 100000

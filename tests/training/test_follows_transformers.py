@@ -1,4 +1,5 @@
-"""A hundred steps of AdamW from the same weights on the same batches: our losses are those of `transformers`."""
+"""A hundred steps of AdamW from the same weights on the same batches: our losses are those of `transformers`, and so
+on every backend the same."""
 
 import keras
 import numpy as np
@@ -8,13 +9,13 @@ import zoo
 from zoo import training
 
 pytestmark = pytest.mark.backends
-SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+SIZE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
 OFF = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 MODELS = {
-    "GPT2LMHeadModel": ("CausalLM", dict(vocab_size=96, n_positions=16, n_embd=32, n_layer=2, n_head=4, **OFF)),
+    "GPT2LMHeadModel": ("CausalLM", dict(vocab_size=96, n_positions=16, n_embd=32, n_layer=1, n_head=4, **OFF)),
     "BertForMaskedLM": ("MaskedLM", dict(vocab_size=96, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
                                          max_position_embeddings=16, **SIZE)),
-    "T5ForConditionalGeneration": ("Seq2SeqLM", dict(vocab_size=96, d_model=32, d_kv=8, d_ff=64, num_layers=2,
+    "T5ForConditionalGeneration": ("Seq2SeqLM", dict(vocab_size=96, d_model=32, d_kv=8, d_ff=64, num_layers=1,
                                                      num_heads=4, dropout_rate=0.0, decoder_start_token_id=0)),
 }  # fmt: skip
 # At a rate of 1e-3 T5 does not follow itself: one bit of difference in its weights grows to 3e-3 in a hundred steps.
@@ -85,3 +86,4 @@ def test_losses(name, tmp_path):
     expected = losses_of_transformers(torch, theirs, task)
     assert expected[-1] < expected[0] - 0.5
     np.testing.assert_allclose(log.found, expected, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(log.found[:20], expected[:20], rtol=0, atol=5e-4)  # 1e-3 between two backends
