@@ -12,8 +12,8 @@ _SHAPE = {
     "eos_token_id": 2,
 }  # fmt: skip
 _T5 = {
-    "vocab_size": VOCABULARY, "d_model": WIDTH, "d_kv": 12, "d_ff": INNER, "num_layers": LAYERS, "num_heads": HEADS,
-    "num_decoder_layers": 3, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16,
+    "vocab_size": VOCABULARY, "d_model": WIDTH, "d_kv": 12, "d_ff": INNER, "num_layers": 3, "num_heads": HEADS,
+    "num_decoder_layers": 2, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16,
     "pad_token_id": 0, "decoder_start_token_id": 0,
 }  # fmt: skip
 _BART = {

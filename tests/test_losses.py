@@ -88,7 +88,8 @@ def test_hits_are_the_weight_of_right_predictions():
     assert abs(float(hits) - (right * weight).sum()) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["GPTBackbone", "LlamaBackbone", "BERTBackbone", "T5Backbone", "BARTBackbone"])
+@pytest.mark.parametrize("name", ["GPTBackbone", "LlamaBackbone", "BERTBackbone", "T5Backbone",
+                                  pytest.param("BARTBackbone", marks=pytest.mark.uncompiled)])  # fmt: skip
 def test_training_is_the_same_with_and_without_logits(name):
     """Same loss, same accuracy, same weights after three steps as the plain loss on logits; tied, untied and biased."""
     off = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "final_dropout": 0.0}
@@ -125,6 +126,8 @@ def test_the_default_loss_survives_a_reload(tmp_path):
 
 def test_lengths_that_are_not_known_when_a_step_is_traced():
     """Rows of another length each time, as padded texts are: the loss stays the plain one."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow makes one program for several lengths")
     model = randomise(zoo.CausalLM(zoo.LlamaBackbone(**TINY)))
     model.compile(keras.optimizers.SGD(0.0))
     plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

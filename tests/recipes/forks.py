@@ -38,8 +38,8 @@ class Forks:
             return run_anew(path, flags, environment, input)
         modules = (*WANTED[backend], *(["transformers"] if "--verify" in flags else []))
         if modules not in self.started:
-            command = [sys.executable, __file__, *modules]
-            self.started[modules] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            command, pipe = [sys.executable, __file__, *modules], subprocess.PIPE
+            self.started[modules] = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
         parent = self.started[modules]
         Path(self.streams[0]).write_text(input, encoding="utf-8")
         print(json.dumps([path, flags, environment, self.streams]), file=parent.stdin, flush=True)
