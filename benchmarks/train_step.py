@@ -3,7 +3,8 @@
 python benchmarks/train_step.py                                      all workloads, all that is installed
 python benchmarks/train_step.py --workloads=causal_lm --contestants=zoo:jax,keras_hub:jax --rounds=5
 python benchmarks/train_step.py --contestants=zoo:jax,zoo:jax-bare   what fit adds to the compiled step
-python benchmarks/train_step.py --contestants=zoo:torch,zoo:torch-compile   what jit_compile=True gives
+python benchmarks/train_step.py --contestants=zoo:torch,zoo:torch-compile   what jit_compile=True gives; zoo:tensorflow
+    always has it, as in recipes/pretrain.py, and keras_hub:tensorflow-compile against Keras's default on CPUs
 
 Workloads: causal language modelling (GPT-2), masked language modelling (BERT, 15 % of the tokens), span corruption
 (T5, inputs of --length, targets of a quarter) and `packed`: documents of mixed length, which zoo packs into rows and
@@ -21,8 +22,8 @@ from absl import app, flags
 
 FLAGS = flags.FLAGS
 BACKENDS = ("jax", "tensorflow", "torch")
-ALL = [*(f"zoo:{b}" for b in BACKENDS), *(f"keras_hub:{b}" for b in BACKENDS), "transformers:eager",
-       "transformers:compile", "nanogpt:eager", "nanogpt:compile"]  # fmt: skip
+ALL = [*(f"zoo:{b}" for b in BACKENDS), *(f"keras_hub:{b}" for b in BACKENDS), "keras_hub:tensorflow-compile",
+       "transformers:eager", "transformers:compile", "nanogpt:eager", "nanogpt:compile"]  # fmt: skip
 WORKLOADS = ["causal_lm", "masked_lm", "span_corruption", "packed"]
 flags.DEFINE_list("workloads", WORKLOADS, "What is trained.")
 flags.DEFINE_list("contestants", ALL, "Who takes part.")
@@ -77,8 +78,13 @@ def make():
 
 
 def fitting(model, x, y, w):
-    """Steps of Keras's fit on one batch again and again."""
-    return lambda n: model.fit(((x, y, w) for _ in range(n)), steps_per_epoch=n, shuffle=False, verbose=0)
+    """Steps of Keras's fit on one batch again and again, fed as recipes/pretrain.py does."""
+    from zoo import backend
+
+    def run(n):
+        model.fit(backend.feed(((x, y, w) for _ in range(n)), ragged=False), steps_per_epoch=n, shuffle=False, verbose=0)
+
+    return run
 
 
 def with_zoo(d):
@@ -105,7 +111,9 @@ def with_zoo(d):
         y = d["target"]
         x["decoder_token_ids"], w = np.pad(y, ((0, 0), (1, 0)))[:, :-1], np.ones(y.shape, "float32")
         tokens += y.size
-    model.compile("adamw", jit_compile=True if FLAGS.worker.endswith("-compile") else "auto")
+    # On TensorFlow as recipes/pretrain.py does; Keras's "auto" compiles there on accelerators alone.
+    xla = FLAGS.worker.endswith("-compile") or FLAGS.worker == "zoo:tensorflow"
+    model.compile("adamw", jit_compile=True if xla else "auto")
     return (bare if FLAGS.worker.endswith("-bare") else fitting)(model, x, y, w), tokens
 
 
@@ -166,12 +174,20 @@ def with_keras_hub(d):
              "decoder_token_ids": np.pad(y, ((0, 0), (1, 0)))[:, :-1]}  # fmt: skip
         tokens, w = tokens + y.size, np.ones(y.shape, "float32")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adamw", loss)
+    model.compile("adamw", loss, jit_compile=True if FLAGS.worker.endswith("-compile") else "auto")
 
-    def run(n):  # its fit takes arrays, and no generator
+    def run(n):  # its fit takes arrays or a dataset, and no generator
         big = {name: np.concatenate([value] * n) for name, value in x.items()}
         labels, weights = np.concatenate([y] * n), np.concatenate([w] * n)
-        model.fit(big, labels, sample_weight=weights, batch_size=len(y), shuffle=False, verbose=0)
+        if keras.backend.backend() == "tensorflow":  # as for zoo, without the wait that `zoo.backend.feed` tells of
+            import tensorflow as tf
+
+            options = tf.data.Options()
+            options.autotune.enabled = False
+            steps = tf.data.Dataset.from_tensor_slices((big, labels, weights)).batch(len(y)).prefetch(2)
+            model.fit(steps.with_options(options), verbose=0)
+        else:
+            model.fit(big, labels, sample_weight=weights, batch_size=len(y), shuffle=False, verbose=0)
 
     return run, tokens
 
@@ -268,7 +284,8 @@ def report(speeds, peak):
     torch = {name: speed for name, speed in peers.items() if name.split(":")[1] in ("torch", "eager", "compile")}
     rows = []
     for name, speed in sorted(speeds.items(), key=lambda pair: -pair[1]):
-        same = torch if name == "zoo:torch" else {k: v for k, v in peers.items() if k.endswith(name.split(":")[1])}
+        kind = name.split(":")[1].split("-")[0]
+        same = torch if kind == "torch" else {k: v for k, v in peers.items() if k.split(":")[1].startswith(kind)}
         ratios = [f"{speed / max(found.values()):.2f} x {max(found, key=found.get)}" if found else ""
                   for found in (same, peers)] if name.startswith("zoo") else ["", ""]  # fmt: skip
         share = f"{speed * flops_per_token() / peak:.0%}" if FLAGS.workload != "span_corruption" else ""

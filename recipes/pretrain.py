@@ -39,6 +39,7 @@ flags.DEFINE_integer("num_key_value_heads", None, "Heads of keys and values that
 flags.DEFINE_integer("head_dim", None, "Width of a head. Default: hidden_dim / num_heads.")
 flags.DEFINE_integer("hidden_dim", None, "Width. Default: 128.")
 flags.DEFINE_integer("intermediate_dim", None, "Width of the feed-forward. Default: 4 x hidden_dim.")
+flags.DEFINE_float("initializer_range", None, "Standard deviation of new matrices. Default: the family's, or 0.02.")
 flags.DEFINE_multi_string("mixture", [], "In place of --data: name=path, or name=path=weight; once a source.")
 flags.DEFINE_float("temperature", 1.0, "Of a mixture without weights: above 1 for more even shares.")
 flags.DEFINE_enum("packing", "concatenate", ["concatenate", "best_fit"], "How documents share rows.")
@@ -95,7 +96,7 @@ def main():
     compile_model(model, optimizer)
     common.write_flags(output / "run.cfg")
 
-    from zoo import training
+    from zoo import backend, training
 
     done = training.restore(output / "checkpoints", model)
     describe(model, data, done)
@@ -126,7 +127,7 @@ def main():
                 bytes_per_token=bytes_per_token(data),
                 rows=lambda step: data.rows_of(step - 1),
             )  # fmt: skip
-            batches = data.iterate(done, FLAGS.steps)
+            batches = backend.feed(data.iterate(done, FLAGS.steps), ragged=False)
             model.fit(batches, steps_per_epoch=FLAGS.steps - done, shuffle=False, verbose=0, callbacks=[monitor])
         done, loss = monitor.step, monitor.val_loss
     if done < FLAGS.steps:
@@ -174,7 +175,7 @@ def open_sources():
 def preset_config():
     """The `Config` of --preset."""
     for name in ("num_layers", "num_heads", "num_key_value_heads", "head_dim", "hidden_dim", "intermediate_dim",
-                 "vocabulary_size", "tokenizer", "pad_vocabulary_to"):  # fmt: skip
+                 "initializer_range", "vocabulary_size", "tokenizer", "pad_vocabulary_to"):  # fmt: skip
         if FLAGS[name].value not in (None, FLAGS[name].default):
             raise ValueError(f"--preset={FLAGS.preset} sets the model and its tokenizer: leave --{name} out.")
     family, config, _ = pretrained.read(pretrained.resolve(FLAGS.preset))
@@ -198,8 +199,9 @@ def new_config():
     for name, value in {**defaults, "vocabulary_size": 2048, "dropout": dropout}.items():
         FLAGS[name].value = value if FLAGS[name].value is None else FLAGS[name].value
     FLAGS.intermediate_dim = FLAGS.intermediate_dim or 4 * FLAGS.hidden_dim
+    optional = ("num_key_value_heads", "head_dim", "initializer_range")
     fields = {name: FLAGS[name].value for name in (*defaults, "vocabulary_size", "intermediate_dim")}
-    fields |= {name: FLAGS[name].value for name in ("num_key_value_heads", "head_dim") if FLAGS[name].value}
+    fields |= {name: FLAGS[name].value for name in optional if FLAGS[name].value is not None}
     fields |= {"max_sequence_length": FLAGS.sequence_length, "remat": FLAGS.remat, **common.dropout_rates(family)}
     return zoo.Config.from_dict({**family.switches(fields), **fields})
 
@@ -247,7 +249,9 @@ def compile_model(model, optimizer):
 
     optimizer = training.by_pattern(optimizer, model, no_decay=FLAGS.no_decay or None, freeze=FLAGS.freeze,
                                     layer_decay=FLAGS.layer_decay)  # fmt: skip
-    model.compile(optimizer, weighted_metrics=None, **make_loss(model))
+    # Keras leaves XLA out on TensorFlow's CPUs, where it takes half the time. PyTorch's compiler is left to Keras.
+    xla = {"jit_compile": True} if FLAGS.backend == "tensorflow" and not FLAGS.mesh else {}
+    model.compile(optimizer, weighted_metrics=None, **xla, **make_loss(model))
 
 
 def make_tokenizer(sources, output, objective):

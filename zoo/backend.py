@@ -24,20 +24,26 @@ _uninitialised = contextvars.ContextVar("uninitialised", default=False)
 _target = contextvars.ContextVar("target", default=None)
 
 
-def feed(batches):
-    """What `fit` takes for a generator of batches whose rows differ in length from one batch to the next.
+def feed(batches, ragged=True):
+    """What `fit` takes for a generator of batches.
 
-    TensorFlow would take the lengths of the first two for those of all.
+    On TensorFlow Keras would take the lengths of the first two for those of all. And its threads would tune themselves:
+    the one that does sleeps twice as long each time, to a minute, and whoever ends an epoch waits until it wakes.
+
+    Args:
+        batches: iterator of nested numpy arrays.
+        ragged: whether batches differ in rows, or in the length of rows.
     """
     if keras.backend.backend() != "tensorflow":
         return batches
     import tensorflow as tf
 
-    first = next(batches)
-    open_ends = lambda a: tf.TensorSpec([None, *a.shape[1:-1], *[None] * (a.ndim > 1)], a.dtype)  # noqa: E731
-    return tf.data.Dataset.from_generator(
-        lambda: itertools.chain([first], batches), output_signature=tree.map_structure(open_ends, first)
-    )
+    first, options = next(batches), tf.data.Options()
+    options.autotune.enabled = False
+    open_ends = lambda a: [None, *a.shape[1:-1], *[None] * (a.ndim > 1)]  # noqa: E731
+    signature = tree.map_structure(lambda a: tf.TensorSpec(open_ends(a) if ragged else a.shape, a.dtype), first)
+    steps = tf.data.Dataset.from_generator(lambda: itertools.chain([first], batches), output_signature=signature)
+    return steps.prefetch(2).with_options(options)
 
 
 def compiled(fn, variables, donate=()):
@@ -272,6 +278,29 @@ def _jax_with_gradients():
 
     known.defvjp(lambda loss, tensors, gradients: (loss, gradients), backward)
     return known
+
+
+def fuse(optimizer):
+    """Makes Keras's Adam or AdamW pass over memory once on PyTorch's CPUs, where it makes ten passes; others stay."""
+    if keras.backend.backend() == "torch" and isinstance(optimizer, keras.optimizers.Adam):
+        by_keras = getattr(optimizer, "_parallel_update_step", None)  # which a user's subclass has not
+        if by_keras and not optimizer.amsgrad:
+            optimizer._parallel_update_step = functools.partial(_fused_adam, optimizer, by_keras)
+
+
+def _fused_adam(optimizer, by_keras, gradients, variables, rate):
+    from torch.optim.adam import adam
+
+    weights = [v.value for v in variables]
+    if any(w.device.type != "cpu" or hasattr(w, "placements") for w in weights):  # reading the step would wait for it
+        return by_keras(gradients, variables, rate)
+    places, done = map(optimizer._get_variable_index, variables), int(optimizer.iterations.value)
+    momentums, velocities = zip(*((optimizer._momentums[i].value, optimizer._velocities[i].value) for i in places))
+    steps = list(optimizer.iterations.value.new_full((len(weights),), done, dtype=weights[0].dtype))
+    # Keras adds epsilon before the velocity's bias is corrected, PyTorch after; the decay is done.
+    epsilon = optimizer.epsilon / (1 - optimizer.beta_2 ** (done + 1)) ** 0.5
+    adam(weights, gradients, momentums, velocities, [], steps, fused=True, amsgrad=False, maximize=False,
+         beta1=optimizer.beta_1, beta2=optimizer.beta_2, lr=float(rate), weight_decay=0.0, eps=epsilon)  # fmt: skip
 
 
 def logits_at_once():

@@ -1,14 +1,19 @@
 """Weights treated by name, against AdamW and SGD written out in numpy, and the errors."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import zoo
 from tests.models import TINY
+from zoo import sharding
 from zoo.training import WarmupSchedule, by_pattern
 
 pytestmark = pytest.mark.backends
+on_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="is of PyTorch alone")
 B1, B2, EPS, DECAY, CLIP = 0.9, 0.95, 1e-8, 0.1, 0.7
 SHAPES = {"m/a/kernel": (2, 3), "m/a/bias": (3,), "m/b/kernel": (3, 1), "m/b/bias": (1,)}
 GRADIENTS = [{k: np.random.default_rng([i, len(k), k[2] == "a"]).normal(size=s).astype("float32")
@@ -152,3 +157,31 @@ def test_refuses_optimizers_that_cannot_be_composed():
     ):
         with pytest.raises(ValueError, match=message):
             by_pattern(optimizer, model)
+
+
+@on_torch
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "clipnorm": 0.5, "epsilon": 1e-2}, {"amsgrad": True}])
+def test_the_fused_update_is_that_of_keras(options):
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=(6, 4)).astype("float32"), rng.normal(size=(5, 6, 4)).astype("float32")
+
+    def after(prepare):
+        variable, optimizer = keras.Variable(start), prepare(keras.optimizers.AdamW(1e-2, **options))
+        for gradient in gradients:
+            optimizer.apply([ops.convert_to_tensor(gradient)], [variable])
+        return [ops.convert_to_numpy(v) for v in [variable, *optimizer.variables]]
+
+    for found, expected in zip(after(sharding.prepared), after(lambda plain: plain), strict=True):
+        # Keras takes 1 - beta ** t in float32: 3e-5 of a step of 1e-2.
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@on_torch
+def test_keras_still_asks_for_the_update_that_is_fused(monkeypatch):
+    calls = []
+    module = importlib.import_module("torch.optim.adam")
+    monkeypatch.setattr(module, "adam", lambda *args, **kwargs: calls.append(kwargs["fused"]))
+    lm = zoo.CausalLM(zoo.GPTBackbone(**TINY))
+    lm.compile("adamw")
+    lm.fit({"token_ids": np.ones((2, 4), "int32")}, verbose=0)
+    assert calls == [True]

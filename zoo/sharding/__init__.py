@@ -10,7 +10,7 @@ import importlib
 import keras
 import numpy as np
 
-from zoo import processes
+from zoo import backend, processes
 from zoo.sharding.pieces import Averaging
 from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
@@ -137,7 +137,8 @@ def reseed(variables):
 
 
 def prepared(optimizer):
-    """An optimizer that is not built yet, made fit for the mesh in force."""
+    """An optimizer that is not built yet, made fit for the backend and the mesh in force."""
+    backend.fuse(optimizer)
     if _in_force:
         current().prepared(optimizer)
     return optimizer
