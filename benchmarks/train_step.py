@@ -82,7 +82,9 @@ def fitting(model, x, y, w):
     from zoo import backend
 
     def run(n):
-        model.fit(backend.feed(((x, y, w) for _ in range(n)), ragged=False), steps_per_epoch=n, shuffle=False, verbose=0)
+        model.fit(
+            backend.feed(((x, y, w) for _ in range(n)), ragged=False), steps_per_epoch=n, shuffle=False, verbose=0
+        )
 
     return run
 

@@ -9,10 +9,10 @@ import zoo
 from tests.models import TINY, gradients, randomise, relative_error, run
 from tests.parity_cases import CASES, case
 from zoo import backend
+from zoo.nn.documents import document_lengths, restart_positions
 from zoo.nn.positions import rotary_angles
 from zoo.nn.variants.disentangled import disentangled_bias, distance_rows
 from zoo.nn.variants.relative import alibi_slopes
-from zoo.nn.variants.scaling import document_lengths
 
 pytestmark = pytest.mark.backends
 TOLERANCE = 1e-5
@@ -155,9 +155,12 @@ def test_a_cache_decides_for_the_longest_text_it_can_hold(stretched):
     assert relative_error(found, logits_of(theirs, ids)) < TOLERANCE
 
 
-def test_lengths_are_those_of_the_documents():
+def test_positions_and_lengths_are_those_of_the_documents():
+    segments = ops.convert_to_tensor(np.array([[1, 1, 2, 2, 2, 0, 0, 0], [3, 1, 1, 1, 1, 1, 1, 1]], "int32"))
+    found = numpy(restart_positions(segments))
+    np.testing.assert_array_equal(found, [[0, 1, 0, 1, 2, 0, 1, 2], [0, 0, 1, 2, 3, 4, 5, 6]])
     positions = ops.convert_to_tensor(np.array([[0, 1, 2, 0, 1, 0, 0, 1], [4, 5, 6, 7, 0, 1, 2, 3]], "int32"))
-    found = numpy(document_lengths(positions))[..., 0, 0]
+    found = numpy(document_lengths(positions))
     np.testing.assert_array_equal(found, [[3, 3, 3, 2, 2, 1, 2, 2], [8, 8, 8, 8, 4, 4, 4, 4]])
 
 

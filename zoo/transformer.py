@@ -15,9 +15,10 @@ from keras import ops
 from zoo import backend
 from zoo.nn import masks
 from zoo.nn.attention import Attention, heads_first
+from zoo.nn.documents import restart_positions
 from zoo.nn.layers import Embedding, Norm, dropout, initializer, seed_generator
 from zoo.nn.mlp import MLP
-from zoo.nn.positions import restart_positions, rotary_angles
+from zoo.nn.positions import rotary_angles
 from zoo.nn.variants.convolution import convolution
 from zoo.nn.variants.relative import relative_positions
 from zoo.nn.variants.sinusoids import sinusoids

@@ -1,4 +1,4 @@
-"""Where a token stands, and rotations as functions of it.
+"""Rotations as functions of where a token stands.
 
 Nothing here owns a length: tables of learned positions belong to the stack, and all shapes come from the arguments.
 """
@@ -8,16 +8,6 @@ import math
 from keras import ops
 
 from zoo.nn.variants.scaling import scaled
-
-
-def restart_positions(segment_ids):
-    """Positions (b, t) that restart with each document: segments [1 1 2 2 2 0] give [0 1 0 1 2 0]."""
-    t = ops.shape(segment_ids)[1]
-    index = ops.arange(t, dtype="int32")[None]
-    previous = ops.concatenate([segment_ids[:, :1], segment_ids[:, :-1]], axis=1)
-    starts = ops.where(segment_ids != previous, index, 0)
-    latest = ops.associative_scan(ops.maximum, starts, axis=1)
-    return index - ops.reshape(latest, (-1, t))  # TensorFlow's scan forgets the shape
 
 
 def rotary_angles(positions, width, theta, scaling=None, slots=None):

@@ -10,6 +10,8 @@ import math
 
 from keras import ops
 
+from zoo.nn.documents import document_lengths
+
 
 def scaled(frequency, theta, scaling, positions, slots):
     """Frequencies (r,) of rotary pairs, or (b, t, 1, r) where they differ by document, and a factor for the rotated.
@@ -22,18 +24,10 @@ def scaled(frequency, theta, scaling, positions, slots):
         slots: number of tokens that a cache can come to hold, or (b, 1, 1, 1) those of each row; None without one.
     """
     kind, *values = scaling
-    length = slots if slots is not None or kind not in ("dynamic", "longrope") else document_lengths(positions)
+    length = slots
+    if length is None and kind in ("dynamic", "longrope"):
+        length = ops.cast(document_lengths(positions), "float32")[..., None, None]
     return _KINDS[kind](frequency, theta, length, *values)
-
-
-def document_lengths(positions):
-    """(b, t, 1, 1): the length of each token's document, within which positions (b, t) count upwards one by one."""
-    t = ops.shape(positions)[1]
-    index = ops.arange(t, dtype="int32")[None]
-    following = ops.concatenate([positions[:, 1:], ops.zeros_like(positions[:, :1])], axis=1)
-    ends = ops.where(following == positions + 1, t, index)
-    end = ops.reshape(ops.associative_scan(ops.minimum, ends, reverse=True, axis=1), (-1, t))
-    return ops.cast(positions + end - index + 1, "float32")[..., None, None]
 
 
 def linear(frequency, theta, length, factor):
