@@ -1,8 +1,10 @@
 """Runs small models on meshes of eight virtual devices and prints, as JSON, what tests/test_sharding.py compares.
 
 python -m tests.sharded train data:8+data:4,model:2/fsdp gpt2 bert -- words
+python -m tests.sharded sweep                                          all models on all meshes: the worst of each mesh
 """
 
+import collections
 import contextlib
 import itertools
 import json
@@ -103,15 +105,15 @@ def largest_share(variables):
     return max(held.values()) * len(held) / total
 
 
-def trained(name, meshes):
-    """For each mesh what differs from one device, what each device holds, and what the compiled step sends."""
+def trained(name, meshes, counted=("gpt2",)):
+    """For each mesh what differs from one device, what each device holds, and for some what the compiled step sends."""
     _, losses, gradients = train(name, "none")
     scale, found = max(np.abs(g).max() for g in gradients.values()), {}
     for mesh in meshes:
         model, others, moments = train(name, mesh)
         assert moments.keys() == gradients.keys()
         with scope(mesh):
-            sent = collectives(model, batch(name)) if name == "gpt2" and "replica" not in mesh else None
+            sent = collectives(model, batch(name)) if name in counted and "replica" not in mesh else None
         found[mesh] = {
             "loss": max(abs(a - b) / abs(b) for a, b in zip(others, losses)), "falls": losses[0] - losses[-1],
             "gradient": float(max(np.abs(moments[k] - g).max() for k, g in gradients.items()) / scale),
@@ -206,8 +208,26 @@ def errors():
     }
 
 
+def sweep(names):
+    """For each mesh, with and without fsdp, the most of all models: of each number, and of collectives of each kind."""
+    meshes = ("data:8", "data:4,model:2", "data:2,model:4", "model:8")
+    meshes = [mesh + shard for shard in ("", "/fsdp") for mesh in meshes]
+    found, worst = {}, {}
+    for name in names:
+        found[name] = trained(name, meshes, names)
+        print(name, {mesh: {k: v for k, v in one.items() if k != "collectives"} for mesh, one in found[name].items()},
+              file=sys.stderr)  # fmt: skip
+    for mesh in meshes:
+        ones = [one[mesh] for one in found.values()]
+        worst[mesh] = {key: max(one[key] for one in ones) for key in ("loss", "gradient", "weights", "slots")}
+        sent = [collections.Counter(kind for kind, _ in one["collectives"]) for one in ones]
+        worst[mesh]["collectives"] = {kind: max(one[kind] for one in sent) for kind in set().union(*sent)}
+    return worst
+
+
 COMMANDS = {
     "train": lambda meshes, *names: {name: trained(name, meshes.split("+")) for name in names},
+    "sweep": lambda *names: sweep(names or tuple(MODELS)),
     "use": lambda mesh, *names: {name: [used(name, "none"), used(name, mesh)] for name in names},
     "files": lambda directory: {"preset": preset(directory + "/preset"), "checkpoint": checkpoint(directory + "/runs")},
     "words": lambda: {"notes": notes(), "errors": errors()},

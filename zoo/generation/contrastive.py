@@ -7,7 +7,7 @@ hidden state among those that later candidates are compared with.
 import numpy as np
 from keras import ops, tree
 
-from zoo import backend, sharding
+from zoo import backend, processes, sharding
 from zoo.generation.loop import advanced, kept, prompted, slotted
 from zoo.samplers.constraints import BANNED, NEVER
 
@@ -31,8 +31,8 @@ def decode(task, rows, max_new_tokens, sampler, stop_ids, memory_inputs=None, sc
         mask = None if mask is None else tensor(mask)
         index = tensor(np.array(length + i, "int32"))
         tokens, logs, logits, states, cache, past = step(logits, states, cache, index, fixed, past, mask)
-        current = np.asarray(ops.convert_to_numpy(tokens))
-        yield current, np.asarray(ops.convert_to_numpy(logs))
+        current = processes.whole(tokens)
+        yield current, processes.whole(logs)
         stopped |= np.isin(current, stop_ids)
         if stopped.all():
             return

@@ -13,7 +13,7 @@ behind it is overwritten.
 import numpy as np
 from keras import ops
 
-from zoo import backend, sharding
+from zoo import backend, processes, sharding
 from zoo.generation.loop import advanced, kept, prefilled, slotted
 from zoo.samplers.sampler import pick
 
@@ -79,7 +79,7 @@ def decode(task, draft, count, rows, max_new_tokens, sampler, uniform, stop_ids,
     tokens, good, logs, caches, memory_masks = start(prompt, encoded, seen, longest, *first)
     fixed = seen, longest, memory_masks
     while True:
-        tokens, good, logs = (np.asarray(ops.convert_to_numpy(x)) for x in (tokens, good, logs))
+        tokens, good, logs = map(processes.whole, (tokens, good, logs))
         ahead = np.where(stopped, count, np.cumprod(good, axis=1).sum(axis=1)).min()
         for j in range(min(ahead + 1, tokens.shape[1])):
             yield tokens[:, j], logs[:, j], good[:, j]
