@@ -9,7 +9,8 @@ from tests.models import TINY
 from zoo import training
 from zoo.training import flops
 
-SIZES = {**TINY, "hidden_dim": 128, "intermediate_dim": 512, "vocabulary_size": 512, "max_sequence_length": 64}
+SIZES = {**TINY, "num_layers": 2, "hidden_dim": 128, "intermediate_dim": 512, "vocabulary_size": 512,
+         "max_sequence_length": 64}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["GPTBackbone", "LlamaBackbone", "BERTBackbone", "T5Backbone", "ALBERTBackbone"])
