@@ -6,6 +6,7 @@ buckets, so a new length rarely compiles again; a few steps run in one program, 
 text.
 """
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -18,6 +19,12 @@ AT_ONCE = 8  # steps of one program, unless each token is waited for
 def bucketed(n):
     """`n` rounded up to the bucket that shares its compiled program."""
     return -(-n // BUCKET) * BUCKET
+
+
+def padded(arrays, limit=None):
+    """Numpy arrays (b, t), padded with 0 to a bucket's length each, though not beyond `limit`."""
+    wide = lambda t: max(t, min(bucketed(t), limit or bucketed(t)))  # noqa: E731
+    return keras.tree.map_structure(lambda a: np.pad(a, ((0, 0), (0, wide(a.shape[1]) - a.shape[1]))), arrays)
 
 
 def roomy(n):

@@ -5,7 +5,8 @@ import contextlib
 import keras
 from keras import ops
 
-from zoo import sharding
+from zoo import backend, sharding
+from zoo.generation.loop import kept, padded
 from zoo.losses import chunked_cross_entropy
 from zoo.tasks import accumulation
 from zoo.tasks.task import Task
@@ -65,10 +66,15 @@ class LanguageModel(Task):
     def log_likelihoods(self, x, labels, weights):
         """Log-probabilities of the labels whose weight is not 0, a float32 array a row, in nats."""
         sharding.only_alone("Scoring texts")
-        logits = ops.log_softmax(self(x), axis=-1)
-        picked = ops.take_along_axis(logits, ops.convert_to_tensor(labels)[..., None], axis=-1)
-        picked = ops.convert_to_numpy(ops.stop_gradient(picked))[..., 0]
-        return [row[weight > 0] for row, weight in zip(picked, weights)]
+
+        def scores(x, labels):
+            picked = ops.take_along_axis(ops.log_softmax(self(x), axis=-1), labels[..., None], axis=-1)
+            return sharding.everywhere(picked[..., 0])
+
+        program = kept(self, "scores", lambda: backend.compiled(scores, self.variables))
+        x, labels = keras.tree.map_structure(sharding.placed, padded((x, labels), self.length_limit))
+        found = ops.convert_to_numpy(program(x, labels))
+        return [row[: len(weight)][weight > 0] for row, weight in zip(found, weights)]
 
     def decoded(self, x):
         """Logits of hidden states, or the hidden states themselves where the loss wants those."""

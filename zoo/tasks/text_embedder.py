@@ -10,7 +10,7 @@ from zoo import backend, pretrained, sharding
 from zoo import weights as files
 from zoo.checkpoint import Checkpoint
 from zoo.families.rows import linear
-from zoo.generation.loop import bucketed
+from zoo.generation.loop import padded
 from zoo.loading import entry_of, load, weights
 from zoo.tasks import sentence_files
 from zoo.tasks.downstream import Downstream, is_pair
@@ -224,10 +224,7 @@ class TextEmbedder(Downstream):
 
     def _padded(self, texts, count):
         """The batch dictionary of `count` rows and of a bucket's length, so that few programs are compiled."""
-        x = self.inputs_of(texts + texts[-1:] * (count - len(texts)))
-        length = x["token_ids"].shape[1]
-        width = max(length, min(bucketed(length), self.length_limit or bucketed(length)))
-        return {key: np.pad(value, ((0, 0), (0, width - length))) for key, value in x.items()}
+        return padded(self.inputs_of(texts + texts[-1:] * (count - len(texts))), self.length_limit)
 
     def _vectors(self, x):
         program = self.__dict__.get("_embed_program")
