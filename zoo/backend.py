@@ -289,18 +289,28 @@ def fuse(optimizer):
 
 
 def _fused_adam(optimizer, by_keras, gradients, variables, rate):
+    import torch
     from torch.optim.adam import adam
 
-    weights = [v.value for v in variables]
+    weights, done = [v.value for v in variables], int(optimizer.iterations.value)
     if any(w.device.type != "cpu" or hasattr(w, "placements") for w in weights):  # reading the step would wait for it
         return by_keras(gradients, variables, rate)
-    places, done = map(optimizer._get_variable_index, variables), int(optimizer.iterations.value)
-    momentums, velocities = zip(*((optimizer._momentums[i].value, optimizer._velocities[i].value) for i in places))
-    steps = list(optimizer.iterations.value.new_full((len(weights),), done, dtype=weights[0].dtype))
+    # The kernel walks through memory. Weights of files are parts of others, or lie transposed, as all else must then.
+    for w in weights:
+        if not w.is_contiguous() and not (w.ndim > 1 and w.mT.is_contiguous()):
+            w.data = w.data.contiguous()
+    alike = lambda x, w: x if x.stride() == w.stride() else torch.empty_like(w).copy_(x)  # noqa: E731
+    places, slots = list(map(optimizer._get_variable_index, variables)), []
+    for kept in (optimizer._momentums, optimizer._velocities):
+        slots.append([kept[i].value for i in places])
+        for slot, w in zip(slots[-1], weights):
+            slot.data = alike(slot.data, w)
+    gradients = [alike(g, w) for g, w in zip(gradients, weights)]
+    steps = list(torch.full((len(weights),), float(done)))
     # Keras adds epsilon before the velocity's bias is corrected, PyTorch after; the decay is done.
     epsilon = optimizer.epsilon / (1 - optimizer.beta_2 ** (done + 1)) ** 0.5
-    adam(weights, gradients, momentums, velocities, [], steps, fused=True, amsgrad=False, maximize=False,
-         beta1=optimizer.beta_1, beta2=optimizer.beta_2, lr=float(rate), weight_decay=0.0, eps=epsilon)  # fmt: skip
+    adam(weights, gradients, *slots, [], steps, fused=True, amsgrad=False, maximize=False, beta1=optimizer.beta_1,
+         beta2=optimizer.beta_2, lr=float(rate), weight_decay=0.0, eps=epsilon)  # fmt: skip
 
 
 def logits_at_once():
