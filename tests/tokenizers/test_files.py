@@ -147,13 +147,8 @@ def test_byt5_needs_no_vocabulary(tmp_path, lines, transformers, spelling):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
     ours, theirs = Tokenizer.from_preset(tmp_path), transformers.ByT5Tokenizer.from_pretrained(tmp_path)
-    texts = [
-        *(lines if spelling == "hub" else lines[::8]),
-        "a </s> b <extra_id_0> c",
-        " <pad> d",
-        "\x00\x7f\x80\U0001f600",
-        "",
-    ]
+    lines = lines if spelling == "hub" else lines[::8]
+    texts = [*lines, "a </s> b <extra_id_0> c", " <pad> d", "\x00\x7f\x80\U0001f600", ""]
     assert ours.encode(texts) == theirs(texts)["input_ids"]
     assert ours.encode(texts, texts[::-1]) == theirs(texts, texts[::-1])["input_ids"]
     assert ours.decode(ours.encode(ODD)) == ODD
