@@ -47,6 +47,7 @@ def define_training_flags():
     flags.DEFINE_integer("batch_size", 8, "Rows in a batch.", lower_bound=1)
     flags.DEFINE_integer("accumulate", 1, "Slices that a batch's rows pass in, for want of memory.", lower_bound=1)
     flags.DEFINE_bool("remat", False, "Recompute activations in the backward pass, for want of memory.")
+    flags.DEFINE_bool("scan_layers", False, "Compile one block for all, run in a loop (JAX): for many layers.")
     flags.DEFINE_integer("steps", 1200, "Updates.", lower_bound=1)
     flags.DEFINE_float("learning_rate", None, "Highest learning rate. Default: one that suits the model.")
     flags.DEFINE_integer("warmup_steps", None, "Updates of linear warmup. Default: --steps / 20.", lower_bound=0)
@@ -183,6 +184,8 @@ def check_training_flags():
             f"--dtype={FLAGS.dtype} does not train, for weights in half precision round most updates to nothing: "
             "use float32, or mixed_bfloat16, which computes in bfloat16 and keeps the weights in float32."
         )
+    if FLAGS.scan_layers and FLAGS.backend != "jax":
+        raise ValueError(f"--scan_layers needs --backend=jax, not {FLAGS.backend}.")
     if FLAGS.batch_size % FLAGS.accumulate:
         raise ValueError(f"--accumulate={FLAGS.accumulate} must divide --batch_size={FLAGS.batch_size}.")
     parts = zoo.sharding.current().num_model_replicas if FLAGS.mesh else 1
@@ -198,7 +201,7 @@ def check_training_flags():
 
 # What may differ when a run is resumed; anything else would make it another run.
 _FREE = ("backend", "steps", "output", "log_every", "validate_every", "validation_batches", "checkpoint_every",
-         "checkpoint_minutes", "keep", "patience", "tensorboard", "mesh", "shard")  # fmt: skip
+         "checkpoint_minutes", "keep", "patience", "tensorboard", "mesh", "shard", "remat", "scan_layers")  # fmt: skip
 _UNKEPT = ("resume", "coordinator", "num_processes", "process_id")  # of one start alone
 
 
@@ -279,9 +282,11 @@ def make_optimizer(rate):
     return keras.optimizers.AdamW(rate, **betas, **options)
 
 
-def dropout_rates(family):
-    """--dropout wherever the family has dropout."""
+def training_fields(family):
+    """What the flags of training say of a `Config`; --dropout stands for all the dropout that the family has."""
+    fields = {"remat": FLAGS.remat, "scan_layers": FLAGS.scan_layers}
     if FLAGS.dropout is None:
-        return {}
+        return fields
     rates = family.switches({"dropout": FLAGS.dropout})
-    return {name: rate for name, rate in rates.items() if name.endswith("_dropout")} | {"dropout": FLAGS.dropout}
+    rates = {name: rate for name, rate in rates.items() if name.endswith("_dropout")}
+    return {**fields, **rates, "dropout": FLAGS.dropout}

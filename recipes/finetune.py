@@ -198,7 +198,7 @@ def preset_model(labels):
     family, config, hf = pretrained.read(path)
     check_length(config.position_limit)
     kind, settings = KINDS[FLAGS.task][0], settings_of(labels)
-    fields = {**common.dropout_rates(family), "remat": FLAGS.remat, "dtype": FLAGS.dtype}
+    fields = {**common.training_fields(family), "dtype": FLAGS.dtype}
     outputs = settings.get("num_classes") or len(settings.get("labels", ()))
     if outputs and family.task_of(hf) == kind and outputs != len(stored_labels(path, hf)):
         print(f"note: {FLAGS.preset} has a head for {len(stored_labels(path, hf))} labels, the examples need one for "
@@ -256,8 +256,8 @@ def new_model(labels, tokenizer):
     tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
     if "Seq2SeqLM" in family.architectures:
         tokens["decoder_start_token_id"] = next(i for i in (tokenizer.pad_id, tokenizer.bos_id) if i is not None)
-    sizes |= {"max_sequence_length": FLAGS.sequence_length, "remat": FLAGS.remat}
-    fields = {**sizes, **tokens, **common.dropout_rates(family)}
+    sizes["max_sequence_length"] = FLAGS.sequence_length
+    fields = {**sizes, **tokens, **common.training_fields(family)}
     backbone = getattr(zoo, family.backbone)(dtype=FLAGS.dtype, **fields)
     return getattr(zoo, KINDS[FLAGS.task][0])(backbone, tokenizer, **settings_of(labels))
 

@@ -125,7 +125,7 @@ def plan(place, config, tokenizer, objective, batch):
         program = planning.compiled(traced, place, mesh.num_devices, FLAGS.thorough)
     needed = planning.flops(traced.jaxpr) if needed is None else needed
     facts = {name: FLAGS[name].value for name in ("task", "family", "preset", "batch_size", "sequence_length", "dtype",
-                                                  "remat", "accumulate", "optimizer")}  # fmt: skip
+                                                  "remat", "scan_layers", "accumulate", "optimizer")}  # fmt: skip
     facts |= {"objective": FLAGS.objective, "parameters": model.backbone.num_parameters}
     found = report.plan(program, place, mesh, tokens, needed, **facts)
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -187,7 +187,7 @@ def preset_config():
             f"--sequence_length={FLAGS.sequence_length} is more than the {config.position_limit} positions of "
             f"{FLAGS.preset}: lower it."
         )
-    return dataclasses.replace(config, **common.dropout_rates(family), remat=FLAGS.remat)
+    return dataclasses.replace(config, **common.training_fields(family))
 
 
 def new_config():
@@ -202,7 +202,7 @@ def new_config():
     optional = ("num_key_value_heads", "head_dim", "initializer_range")
     fields = {name: FLAGS[name].value for name in (*defaults, "vocabulary_size", "intermediate_dim")}
     fields |= {name: FLAGS[name].value for name in optional if FLAGS[name].value is not None}
-    fields |= {"max_sequence_length": FLAGS.sequence_length, "remat": FLAGS.remat, **common.dropout_rates(family)}
+    fields |= {"max_sequence_length": FLAGS.sequence_length, **common.training_fields(family)}
     return zoo.Config.from_dict({**family.switches(fields), **fields})
 
 
@@ -292,10 +292,9 @@ def make_model(config, tokenizer, objective, load_weights=True):
         name, settings = TWO_CLASSES[name], {"num_classes": 2}
     task = getattr(zoo, name)
     if FLAGS.preset:
-        rates = {name: rate for name, rate in dataclasses.asdict(config).items() if name.endswith("dropout")}
-        settings["remat"] = config.remat
+        fields = {**settings, **common.training_fields(family)}
         return task.from_preset(FLAGS.preset, dtype=FLAGS.dtype, tokenizer=tokenizer, load_weights=load_weights,
-                                **settings, **rates)  # fmt: skip
+                                **fields)  # fmt: skip
     tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
     if config.architecture == "encoder_decoder":
         tokens["decoder_start_token_id"] = objective.start_id

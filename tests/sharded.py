@@ -30,6 +30,7 @@ SIZES = {"vocabulary_size": 96, "num_layers": 1, "num_heads": 8, "hidden_dim": 3
 MODELS = {  # name: (task, backbone, further fields)
     "gpt2": ("CausalLM", "GPTBackbone", {}),
     "llama": ("CausalLM", "LlamaBackbone", {"num_key_value_heads": 4}),
+    "scanned": ("CausalLM", "LlamaBackbone", {"num_layers": 2, "scan_layers": True, "remat": True}),
     "bert": ("MaskedLM", "BERTBackbone", {}),
     "roberta": ("MaskedLM", "RoBERTaBackbone", {"max_sequence_length": 16}),
     "t5": ("Seq2SeqLM", "T5Backbone", {"decoder_start_token_id": 0}),

@@ -109,13 +109,12 @@ def test_gradients_of_a_packed_row_are_the_sum_of_its_documents(kind):
 
 
 @pytest.mark.parametrize("name", ["GPTBackbone", "T5Backbone"])
-def test_remat_changes_no_gradient_even_with_dropout(name):
-    """The recomputed pass draws the same masks, and nothing of it leaks out of the trace."""
+def test_remat_and_scans_change_no_gradient_even_with_dropout(name):
+    """The recomputed pass, and a loop over stacked blocks, draw the same masks, and nothing leaks out of the trace."""
 
-    def grads(remat):
+    def grads(**how):
         keras.utils.set_random_seed(3)
-        backbone = getattr(zoo, name)(**TINY, dropout=0.3, attention_dropout=0.3, remat=remat,
-                                      decoder_start_token_id=0)  # fmt: skip
+        backbone = getattr(zoo, name)(**TINY, dropout=0.3, attention_dropout=0.3, decoder_start_token_id=0, **how)
         model = (zoo.CausalLM if name == "GPTBackbone" else zoo.Seq2SeqLM)(backbone)
         randomise(model)
         x = {"token_ids": rows(), "segment_ids": np.ones((4, 8), "int32")}
@@ -123,10 +122,14 @@ def test_remat_changes_no_gradient_even_with_dropout(name):
             x["decoder_token_ids"] = rows(seed=2)
         return gradients(model, x, rows(seed=1), np.ones((4, 8)), training=True)
 
-    plain, again = grads(False), grads(True)
+    plain, ways = grads(), [{"remat": True}]
+    if keras.backend.backend() == "jax":
+        ways += [{"scan_layers": True, "remat": remat} for remat in (False, True)]
     scale = max(np.abs(g).max() for g in plain.values())
-    for key in plain:
-        np.testing.assert_allclose(again[key], plain[key], rtol=1e-4, atol=1e-6 * scale, err_msg=key)
+    for way in ways:
+        again = grads(**way)
+        for key in plain:
+            np.testing.assert_allclose(again[key], plain[key], rtol=1e-4, atol=1e-6 * scale, err_msg=f"{way} {key}")
 
 
 def test_dropout_differs_by_step_and_its_state_is_in_the_state_tree():

@@ -72,6 +72,7 @@ class Config:
     dropout: float = 0.0  # on embeddings and on each residual branch (BERT)
     final_dropout: float = 0.0  # T5, after the final norm
     remat: bool = False  # any family: recompute each block's activations in the backward pass
+    scan_layers: bool = False  # any family, on JAX: one program for all blocks, run in a loop, that compiles sooner
 
     # Embeddings and positions.
     embedding_scale: float = 1.0  # BART with scale_embedding, Gemma: hidden_dim ** 0.5

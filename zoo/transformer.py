@@ -9,10 +9,12 @@ A stack prepares once what its blocks share (masks, rotations, relative bias) an
 no family: each difference is a field of `Config`.
 """
 
+import itertools
+
 import keras
 from keras import ops
 
-from zoo import backend
+from zoo import backend, sharding
 from zoo.nn import masks
 from zoo.nn.attention import Attention, heads_first
 from zoo.nn.documents import restart_positions
@@ -107,12 +109,20 @@ class Block(keras.layers.Layer):
         return y if self.scale == 1.0 else y * ops.cast(self.scale, y.dtype)
 
 
+def _kind(block):
+    """What blocks have in common that compute the same but for the values of their weights."""
+    weights = [(v.path.removeprefix(block.path), v.shape, v.dtype, v.trainable) for v in block.variables]
+    return block.local, block.rotates, weights
+
+
 class Stack(keras.layers.Layer):
     """Positions, `depth` blocks and the final norm of one encoder, or one decoder (`causal`, with a memory `cross`)."""
 
     def __init__(self, config, depth, causal, cross=False, **kwargs):
         super().__init__(**kwargs)
         self.config, self.depth, self.causal, self.is_cross = config, depth, causal, cross
+        if config.scan_layers and keras.backend.backend() != "jax":
+            raise ValueError("scan_layers needs KERAS_BACKEND=jax: the others have no program that it makes smaller.")
         policy, width, d = self.dtype_policy, config.resolved_embedding_dim, config.hidden_dim
         init, first = initializer(config, fan_in=width), config.embedding_projection == "first"
 
@@ -178,18 +188,27 @@ class Stack(keras.layers.Layer):
             relative["distances"] = dropout(relative["distances"], config.dropout, seeds)
         context |= {"cross": memory_mask, "relative": relative}
         flags = {"causal": self.causal and not stepping, "training": training}
-        for i, block in enumerate(self._sequence()):
-            if config.remat and training:
-                x = backend.remat(block, block.seeds, {"x": x, "memory": memory, "context": context}, **flags)
-            elif cache is None:
-                x = block(x, memory=memory, context=context, **flags)
-            else:
-                x, past = block(x, memory=memory, context=context, cache=cache[i], index=start, **flags)
+        if cache is None:
+            x = self._through(x, {"memory": memory, "context": context}, **flags)
+        else:
+            for block, past in zip(self._sequence(), cache):
+                x, past = block(x, memory=memory, context=context, cache=past, index=start, **flags)
                 new.append(past)
         x = x if self.final_norm is None else self.final_norm(x)
         x = dropout(x, config.final_dropout, seeds)
         x = x if self.final_projection is None else self.final_projection(x)
         return x if cache is None else (x, new)
+
+    def _through(self, x, inputs, **flags):
+        """`x` through all blocks, without caches."""
+        remat = self.config.remat and flags["training"]
+        if self.config.scan_layers:
+            for _, alike in itertools.groupby(self._sequence(), _kind):
+                x = backend.scanned(list(alike), x, inputs, sharding.gathered_late, sharding.lean, remat, **flags)
+            return x
+        for block in self._sequence():
+            x = backend.remat(block, block.seeds, x, inputs, **flags) if remat else block(x, **inputs, **flags)
+        return x
 
     def _embed(self, x, positions, token_type_ids):
         project = (lambda x: x) if self.embedding_projection is None else self.embedding_projection

@@ -15,7 +15,7 @@ _ACTIVATIONS = {
     "gelu_fast": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu",
 }  # fmt: skip
 _TRAINING = ("dropout", "final_dropout", "attention_dropout", "activation_dropout", "initializer",
-             "initializer_range", "remat")  # fmt: skip
+             "initializer_range", "remat", "scan_layers")  # fmt: skip
 _NULLABLE = {field.name for field in dataclasses.fields(Config) if field.default is None}
 _RATES = {field.name for field in dataclasses.fields(Config) if isinstance(field.default, float)}
 _ASIDE = (  # buffers that are computed, and heads of tasks that the model at hand is not

@@ -204,7 +204,7 @@ def gathering(loss, groups):
     """`loss` of lists of values, as one that takes them as they are split and gathers each where it is used.
 
     Without it the compiler may rather move activations, which are larger. Neither forward nor backward pass keeps a
-    weight that was gathered: the backward pass gathers anew, and a gradient is split as soon as it is summed.
+    block's weight that was gathered: the backward pass gathers anew, and a gradient is split as soon as it is summed.
 
     Args:
         loss: a differentiable function whose first arguments are the values of `groups`.
@@ -219,6 +219,16 @@ def gathering(loss, groups):
 def gathered(variables, values):
     """Values of variables, each laid out as if weights were not split over data; their gradients are split again."""
     return _engine().gathered(current(), variables, values) if _splits_weights() else values
+
+
+def gathered_late(variables, values):
+    """The same of weights of blocks that run in a loop, within it: all gathered at once would not fit."""
+    return _engine().gathered(current(), variables, values, late=True) if _splits_weights() else values
+
+
+def lean(fn):
+    """A function of tensors whose backward pass keeps no weight that was gathered within it."""
+    return _engine().lean(fn) if _splits_weights() else fn
 
 
 def _splits_weights():

@@ -121,26 +121,33 @@ def apart(mesh, tensor):
 
 def gathering(mesh, loss, groups):
     """See `zoo.sharding.gathering`; for a mesh that splits weights over data."""
-    import jax
 
     def run(*args, **kwargs):
         def inner(*values):
             full = [gathered(mesh, group, part) for group, part in zip(groups, values)]
             return loss(*full, *args[len(groups) :], **kwargs)
 
-        return jax.checkpoint(inner, policy=_saveable)(*args[: len(groups)])
+        # Around a loop of blocks, which keeps none itself, it would keep what goes into each of them twice.
+        return (inner if mesh.scans else lean(inner))(*args[: len(groups)])
 
     return run
 
 
-def gathered(mesh, variables, values):
-    """See `zoo.sharding.gathered`; for a mesh that splits weights over data."""
+def lean(fn):
+    """See `zoo.sharding.lean`; for a mesh that splits weights over data."""
+    import jax
+
+    return jax.checkpoint(fn, policy=_saveable)
+
+
+def gathered(mesh, variables, values, late=False):
+    """See `zoo.sharding.gathered`, or `gathered_late`; for a mesh that splits weights over data."""
     import jax
 
     def gather(variable, value):
         split = mesh.split(variable.path, variable.shape) if _is_weight(variable) else []
         ruled = mesh.ruled(variable.path, variable.shape) if split else []
-        if split == ruled:
+        if split == ruled or (mesh.scans and "/block_" in variable.path) != late:
             return value
         kept, whole, lay = mesh.layout(split), mesh.layout(ruled), keras.distribution.distribute_tensor
         fetch = jax.custom_vjp(lambda x: lay(x, whole))

@@ -88,6 +88,11 @@ class Rules:
                 split[axis] = ("model",)
         return split
 
+    @property
+    def scans(self):
+        """Whether the blocks of the model run as one loop."""
+        return bool(self._config and self._config.scan_layers)
+
     def _split_further(self, path, shape, split, name):
         """Splits over an axis what it has not split yet: a whole dimension, from the last, else one that is split."""
         size = self.sizes[name]

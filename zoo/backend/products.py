@@ -1,0 +1,125 @@
+"""Arithmetic with a faster way on some backend: products, the cross-entropy, writes in place, Adam."""
+
+import functools
+
+import keras
+from keras import ops
+
+
+def write(x, part, index):
+    """x (b, k, s, h) with `part` (b, k, t, h) in the slots from `index` on; without a copy, `x` is given up for it."""
+    if keras.backend.backend() != "torch":
+        return ops.slice_update(x, (0, 0, index, 0), part)
+    import torch
+
+    slots = torch.arange(part.shape[2], device=x.device) + index
+    return x.index_copy_(2, slots, part)
+
+
+def product(x, kernel, bias=None):
+    """x (…, d) times kernel (d, f), plus a bias (f,) where there is one.
+
+    On PyTorch the bias is where the product's sums begin, so it costs no pass of its own. On JAX the kernel's gradient
+    is written as one contraction over rows. Left to itself, XLA on CPUs transposes the incoming gradient, and what is
+    fused with it, element by element: a feed-forward's backward pass takes three times as long.
+    """
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        bias = None if bias is None else ops.convert_to_tensor(bias)
+        return torch.nn.functional.linear(x, ops.convert_to_tensor(kernel).t(), bias)
+    y = _jax_product()(x, ops.convert_to_tensor(kernel)) if backend == "jax" else ops.matmul(x, kernel)
+    return y if bias is None else ops.add(y, bias)
+
+
+@functools.cache
+def _jax_product():
+    import jax
+
+    @jax.custom_vjp
+    def multiply(x, kernel):
+        return x @ kernel
+
+    def forward(x, kernel):
+        return x @ kernel, (x, kernel)
+
+    def backward(saved, gradient):
+        x, kernel = saved
+        rows, gradients = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+        d_kernel = jax.lax.dot_general(rows, gradients, (((0,), (0,)), ((), ())))
+        return (gradients @ kernel.T).reshape(x.shape), d_kernel
+
+    multiply.defvjp(forward, backward)
+    return multiply
+
+
+def add_product(total, a, b):
+    """total + a b, of (p, …) matrices; on PyTorch in the total's memory, which nobody else may need."""
+    if keras.backend.backend() == "torch" and a.dtype == total.dtype:
+        return total.baddbmm_(a, b)
+    return total + ops.cast(ops.matmul(a, b), total.dtype)
+
+
+def cross_entropy(logits, labels):
+    """What the cross-entropy of float32 logits (n, v) against labels (n,) is made of.
+
+    Nothing is differentiated through it. Fewest passes over memory: XLA fuses the formula, the others have kernels.
+
+    Returns:
+        log(Z), the logits of the labels and the largest logits, (n, 1) each; and the gradient of the losses (n, v),
+        softmax minus one-hot, which on PyTorch takes the place of the logits.
+    """
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        index = labels[:, None].long()
+        target, top = logits.gather(1, index), logits.amax(1, keepdim=True)
+        gradients = torch.softmax(logits, 1, out=logits)
+        log_z = top - gradients.amax(1, keepdim=True).log()  # the largest probability is 1 / sum(exp(logits - top))
+        return log_z, target, top, gradients.scatter_add_(1, index, gradients.new_full((1, 1), -1.0).expand_as(index))
+    top = ops.max(logits, axis=-1, keepdims=True)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        losses, gradients = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
+        target = tf.gather(logits, labels[:, None], batch_dims=1)
+        return losses[:, None] + target, target, top, gradients
+    exponentials, hot = ops.exp(logits - top), ops.arange(logits.shape[1]) == labels[:, None]
+    total = ops.sum(exponentials, axis=-1, keepdims=True)
+    target = ops.sum(ops.where(hot, logits, 0.0), axis=-1, keepdims=True)
+    return ops.log(total) + top, target, top, exponentials / total - ops.cast(hot, "float32")
+
+
+def fuse(optimizer):
+    """Makes Keras's Adam or AdamW pass over memory once on PyTorch's CPUs, where it makes ten passes; others stay."""
+    if keras.backend.backend() == "torch" and isinstance(optimizer, keras.optimizers.Adam):
+        by_keras = getattr(optimizer, "_parallel_update_step", None)  # which a user's subclass has not
+        if by_keras and not optimizer.amsgrad:
+            optimizer._parallel_update_step = functools.partial(_fused_adam, optimizer, by_keras)
+
+
+def _fused_adam(optimizer, by_keras, gradients, variables, rate):
+    import torch
+    from torch.optim.adam import adam
+
+    weights, done = [v.value for v in variables], int(optimizer.iterations.value)
+    if any(w.device.type != "cpu" or hasattr(w, "placements") for w in weights):  # reading the step would wait for it
+        return by_keras(gradients, variables, rate)
+    # The kernel walks through memory. Weights of files are parts of others, or lie transposed, as all else must then.
+    for w in weights:
+        if not w.is_contiguous() and not (w.ndim > 1 and w.mT.is_contiguous()):
+            w.data = w.data.contiguous()
+    alike = lambda x, w: x if x.stride() == w.stride() else torch.empty_like(w).copy_(x)  # noqa: E731
+    places, slots = list(map(optimizer._get_variable_index, variables)), []
+    for kept in (optimizer._momentums, optimizer._velocities):
+        slots.append([kept[i].value for i in places])
+        for slot, w in zip(slots[-1], weights):
+            slot.data = alike(slot.data, w)
+    gradients = [alike(g, w) for g, w in zip(gradients, weights)]
+    steps = list(torch.full((len(weights),), float(done)))
+    # Keras adds epsilon before the velocity's bias is corrected, PyTorch after; the decay is done.
+    epsilon = optimizer.epsilon / (1 - optimizer.beta_2 ** (done + 1)) ** 0.5
+    adam(weights, gradients, *slots, [], steps, fused=True, amsgrad=False, maximize=False, beta1=optimizer.beta_1,
+         beta2=optimizer.beta_2, lr=float(rate), weight_decay=0.0, eps=epsilon)  # fmt: skip
