@@ -299,7 +299,8 @@ def batches(model, part, held_out):
     if FLAGS.class_weights and not held_out:
         count = np.bincount(y[np.broadcast_to(True if w is None else w > 0, y.shape)], minlength=model.num_classes)
         w = (1 if w is None else w) * (count.sum() / np.maximum(count, 1) / (count > 0).sum())[y]
-    return zoo.data.Batches(x, y, w, FLAGS.batch_size, FLAGS.seed, held_out)
+    exact = FLAGS.backend == "torch"
+    return zoo.data.Batches(x, y, w, FLAGS.batch_size, FLAGS.seed, held_out, exact)
 
 
 def describe(model, parts, done):

@@ -29,6 +29,8 @@ def test_an_epoch_has_each_row_once_and_nothing_of_a_text_is_cut():
         assert len(set(seen)) == 200
     widths = [data.batch(step)[0]["token_ids"].shape[1] for step in range(25)]
     assert np.mean(widths) < 0.7 * 70 and widths != sorted(widths)
+    exact = [Batches(x, y, batch_size=8, seed=3, exact=True).batch(step)[0]["padding_mask"] for step in range(25)]
+    assert all(mask[:, -1].any() for mask in exact)
 
 
 def test_a_step_is_the_same_in_any_order():

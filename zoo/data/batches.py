@@ -33,6 +33,7 @@ class Batches:
         batch_size: rows in a batch.
         seed: of the order.
         held_out: whether the rows are for evaluation.
+        exact: whether batches have the very length of their longest text, where no program is compiled for it.
 
     Attributes:
         rows: n.
@@ -42,10 +43,10 @@ class Batches:
         ValueError: fewer rows than one batch to train on.
     """
 
-    def __init__(self, x, y, w=None, batch_size=32, seed=0, held_out=False):
+    def __init__(self, x, y, w=None, batch_size=32, seed=0, held_out=False, exact=False):
         self.x, self.y, self.rows = x, np.asarray(y), len(y)
         self.w = np.ones(self.rows, "float32") if w is None else np.asarray(w, "float32")
-        self.batch_size, self.seed, self.held_out = batch_size, seed, held_out
+        self.batch_size, self.seed, self.held_out, self.exact = batch_size, seed, held_out, exact
         mask = x.get("padding_mask", x.get("segment_ids"))
         self._encoder = self._lengths(np.ones_like(x["token_ids"]) if mask is None else mask)
         by_token = self.w.ndim > 1
@@ -105,7 +106,8 @@ class Batches:
         def cut(values, lengths):
             if lengths is None:
                 return values[index]
-            return values[index][..., : min(width(lengths[index].max()), values.shape[-1])]
+            longest = lengths[index].max()
+            return values[index][..., : longest if self.exact else min(width(longest), values.shape[-1])]
 
         sides = {key: self._decoder if key.startswith("decoder_") else self._encoder for key in self.x}
         sides["mask_positions"] = None

@@ -104,4 +104,4 @@ def seed_generator():
 
 def dropout(x, rate, seeds):
     """Dropout (Srivastava et al. 2014), without the cost of a layer call; `seeds` is None outside training."""
-    return x if seeds is None or not rate else keras.random.dropout(x, rate, seed=seeds)
+    return x if seeds is None or not rate else backend.dropout(x, rate, seeds)

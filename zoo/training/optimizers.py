@@ -12,7 +12,7 @@ import re
 import keras
 from keras import ops
 
-from zoo import sharding
+from zoo import backend, sharding
 
 
 def by_pattern(optimizer, model, *, no_decay=None, rates=None, freeze=(), layer_decay=1.0):
@@ -155,20 +155,18 @@ class Grouped(keras.optimizers.Optimizer):
         return [*super().variables, *(v for one in getattr(self, "_copies", ()) for v in one.variables)]
 
     def apply(self, grads, trainable_variables=None):
-        """Keras's: one update of the variables that it was built with, from gradients in their order."""
+        """Keras's: one update of the variables it was built with, from gradients in their order; it may change them."""
         variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
         if not self.built:
             self.build(variables)
         if [id(v) for v in variables] != [id(v) for v in self._trainable_variables]:
             raise ValueError("The weights to train are not those that the optimizer was built for: compile again.")
-        squares = [ops.sum(ops.square(ops.cast(g, "float32"))) for g in grads if g is not None]
-        norm = sharding.plain(ops.sqrt(sum(squares)))
+        norm = sharding.plain(backend.global_norm(grads))
         self.gradient_norm.assign(norm)
         bad = ops.logical_and(self.first_bad.value == 0, ops.logical_not(ops.isfinite(norm)))
         self.first_bad.assign(ops.where(bad, ops.cast(self.iterations + 1, "int32"), self.first_bad.value))
         if self.global_clipnorm:
-            scale = self.global_clipnorm / ops.maximum(norm, self.global_clipnorm)
-            grads = [None if g is None else g * ops.cast(scale, g.dtype) for g in grads]
+            grads = backend.scaled(grads, self.global_clipnorm / ops.maximum(norm, self.global_clipnorm))
         for one, group in zip(self._copies, self._members):
             if any(grads[i] is not None for i in group):
                 one.apply([grads[i] for i in group], [variables[i] for i in group])
