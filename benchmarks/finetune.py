@@ -6,6 +6,7 @@ python benchmarks/finetune.py --preset=DIR --data=DIR --task=sst2 --contestants=
 
 A round is a whole run with a seed of its own, which draws the head, the dropout and the order of the batches; both
 libraries get the same batches of similar lengths, cut to the longest text of each; on JAX to the next of few lengths.
+Without --preset a task of `NEW` starts from random weights that are the same for all.
 Each reports its score on held-out data, and the seconds of the very first epoch, which compiles on JAX, and of later
 ones.
 --data is a directory with the folders of `tasks` below.
@@ -23,9 +24,10 @@ import turns
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("preset", None, "Weights to start from: a directory.", required=True)
+flags.DEFINE_string("preset", None, "Weights to start from: a directory.")
 flags.DEFINE_string("data", None, "Directory of the data sets.", required=True)
-flags.DEFINE_enum("task", "sst2", ["sst2", "trec", "cola", "stsb", "wnut17", "xquad"], "What is learnt.")
+TASKS = ("sst2", "trec", "cola", "stsb", "wnut17", "xquad", "chnsenticorp", "multi30k")
+flags.DEFINE_enum("task", "sst2", TASKS, "What is learnt.")
 flags.DEFINE_list("contestants", ["zoo:jax", "zoo:torch", "transformers"], "Who takes part.")
 flags.DEFINE_integer("train", 100_000, "Examples to train on, at most.")
 flags.DEFINE_integer("test", 100_000, "Examples to measure on, at most.")
@@ -37,6 +39,15 @@ flags.DEFINE_float("adapter_learning_rate", 1e-3, "That of contestants with an a
 flags.DEFINE_integer("rounds", 3, "Seeds.")
 flags.DEFINE_string("output", None, "Prefix of the file .json.")
 flags.DEFINE_string("worker", None, "Used by the benchmark itself.")
+
+
+SIZES = {"num_layers": 4, "num_heads": 4, "hidden_dim": 256, "intermediate_dim": 1024}
+NEW = {  # task: (backbone, tokenizer, fields of the Config)
+    "chnsenticorp": ("BERTBackbone", {"kind": "wordpiece", "vocabulary_size": 5000},
+                     {"dropout": 0.1, "attention_dropout": 0.1, "max_sequence_length": 512}),
+    "multi30k": ("T5Backbone", {"kind": "unigram", "vocabulary_size": 8000, "num_sentinels": 0},
+                 {"dropout": 0.1, "num_layers": 3, "decoder_start_token_id": 0}),
+}  # fmt: skip
 
 
 def load():
@@ -52,6 +63,11 @@ def load():
         kind = "tag"
     elif FLAGS.task == "trec":
         parts, kind = trec(folder / "qc.zip"), "classify"
+    elif FLAGS.task == "multi30k":
+        parts, kind = [pairs(folder, name) for name in ("train", "test_2016_flickr")], "translate"
+    elif FLAGS.task == "chnsenticorp":
+        columns, kind = {"text": "review", "label": "label"}, "classify"
+        parts = data.examples(kind, folder / "ChnSentiCorp_htl_all.csv", columns, "single").split(0.2)
     else:
         names, columns, kind = {
             "sst2": (("train.tsv", "dev.tsv"), {"text": 0, "label": 1}, "classify"),
@@ -78,6 +94,38 @@ def trec(path):
             yield Examples(list(texts), list(labels), [name] * len(texts), list(texts))
 
 
+def pairs(folder, name):
+    """English captions and their German translations (Elliott et al. 2016)."""
+    import gzip
+
+    from zoo.data import Examples
+
+    english, german = (gzip.open(folder / f"{name}.{code}.gz", "rt", encoding="utf-8").read().splitlines()
+                       for code in ("en", "de"))  # fmt: skip
+    return Examples(english, german, [name] * len(english), english)
+
+
+def write_new(directory):
+    """A preset of random weights for a task of `NEW`, with a tokenizer trained on the examples."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    import random
+
+    import zoo
+
+    random.seed(0)
+    train, test, kind = load()
+    backbone, tokenizer, fields = NEW[FLAGS.task]
+    tokenizer = zoo.Tokenizer.train([*train.x, *(train.y if kind == "translate" else ())], **tokenizer)
+    ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
+    backbone = getattr(zoo, backbone)(vocabulary_size=tokenizer.vocabulary_size, **{**SIZES, **ids, **fields})
+    if kind == "translate":
+        model = zoo.Seq2SeqLM(backbone, tokenizer)
+    else:
+        labels = zoo.data.label_names("classify", {"train": train, "test": test})
+        model = zoo.TextClassifier(backbone, tokenizer, labels=labels)
+    model.save_to_preset(directory)
+
+
 def make():
     """A function that does one run and returns its score and times."""
     library, backend, adapter = (FLAGS.worker + "::").split(":")[:3]
@@ -91,7 +139,7 @@ def make():
         if kind in ("classify", "tag") else None  # fmt: skip
     reader = new_model(kind, labels)  # its tokenizer and labels make the arrays of all
     arrays = reader.prepare(train.x, answers(train, kind))
-    held = test if kind == "answer" else reader.prepare(test.x, test.y)
+    held = test if kind in ("answer", "translate") else reader.prepare(test.x, test.y)
     seeds = iter(range(1, 1000))
 
     def work():
@@ -117,7 +165,9 @@ def new_model(kind, labels):
     import zoo
 
     warnings.filterwarnings("ignore", message=".*left at random.*")
-    if kind == "answer":
+    if kind == "translate":
+        model = zoo.Seq2SeqLM.from_preset(FLAGS.preset)
+    elif kind == "answer":
         model = zoo.QuestionAnswerer.from_preset(FLAGS.preset)
     elif kind == "tag":
         model = zoo.TokenClassifier.from_preset(FLAGS.preset, labels=labels)
@@ -148,6 +198,8 @@ def with_zoo(adapter, kind, labels, batches, seed):
     clock = Clock()
     model.fit(batches.iterate(0, steps), steps_per_epoch=len(batches), epochs=FLAGS.epochs, shuffle=False, verbose=0,
               callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=clock, on_epoch_end=clock)])  # fmt: skip
+    if kind == "translate":
+        return clock.seconds(), lambda texts: model.generate(texts, max_new_tokens=FLAGS.length)
     return clock.seconds(), lambda x: model.predict_on_batch(x)
 
 
@@ -171,9 +223,10 @@ def with_transformers(kind, labels, batches, seed):
 
     transformers.logging.set_verbosity_error()
     torch.manual_seed(seed)
-    auto = {"tag": transformers.AutoModelForTokenClassification, "answer": transformers.AutoModelForQuestionAnswering}
+    auto = {"tag": transformers.AutoModelForTokenClassification, "answer": transformers.AutoModelForQuestionAnswering,
+            "translate": transformers.AutoModelForSeq2SeqLM}  # fmt: skip
     auto = auto.get(kind, transformers.AutoModelForSequenceClassification)
-    options = {} if kind == "answer" else {"num_labels": 1 if kind == "regress" else len(labels)}
+    options = {} if kind in ("answer", "translate") else {"num_labels": 1 if kind == "regress" else len(labels)}
     model = auto.from_pretrained(FLAGS.preset, **options).train()
     groups = [{"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.01},
               {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}]  # fmt: skip
@@ -187,7 +240,7 @@ def with_transformers(kind, labels, batches, seed):
         for step in range(epoch * len(batches), (epoch + 1) * len(batches)):
             x, y, w = batches.batch(step)
             y = torch.tensor(y).long() if kind != "regress" else torch.tensor(y)
-            if kind == "tag":
+            if kind in ("tag", "translate"):
                 y = torch.where(torch.tensor(w) > 0, y, -100)
             named = {"start_positions": y[:, 0], "end_positions": y[:, 1]} if kind == "answer" else {"labels": y}
             model(**theirs(x), **named).loss.backward()
@@ -200,6 +253,10 @@ def with_transformers(kind, labels, batches, seed):
 
     @torch.no_grad()
     def predict(x):
+        if kind == "translate":
+            reader = new_model(kind, labels)
+            ids = model.generate(**theirs(reader.inputs_of(x)), max_new_tokens=FLAGS.length, do_sample=False)
+            return [reader.tokenizer.decode(row) for row in ids.tolist()]
         out = model(**theirs(x))
         return (torch.stack([out.start_logits, out.end_logits], 1) if kind == "answer" else out.logits).numpy()
 
@@ -210,14 +267,18 @@ def theirs(x):
     """The batch dictionary under their names."""
     import torch
 
-    names = {"token_ids": "input_ids", "padding_mask": "attention_mask", "token_type_ids": "token_type_ids"}
+    names = {"token_ids": "input_ids", "padding_mask": "attention_mask", "token_type_ids": "token_type_ids",
+             "decoder_token_ids": "decoder_input_ids"}  # fmt: skip
     return {names[key]: torch.tensor(value).long() for key, value in x.items()}
 
 
 def measure(kind, labels, reader, held, predict):
-    """The score of held-out data, in percent: accuracy, MCC, Spearman's correlation, or F1 of entities or words."""
+    """The score of held-out data, in percent: accuracy, MCC, Spearman's, F1 of entities or words, or BLEU."""
     from zoo import data, metrics
 
+    if kind == "translate":
+        said = [text for i in range(0, len(held), 50) for text in predict(held.x[i : i + 50])]
+        return metrics.bleu(said, held.y)
     if kind == "answer":
         x, encodings, owners = reader.windows(*held.x)
         logits = np.concatenate(
@@ -241,6 +302,11 @@ def measure(kind, labels, reader, held, predict):
 def main(_):
     if FLAGS.worker:
         return turns.serve(make)
+    if FLAGS.preset is None:
+        if FLAGS.task not in NEW:
+            raise ValueError(f"--task={FLAGS.task} needs --preset; {' and '.join(NEW)} can start from random weights.")
+        FLAGS.preset = tempfile.mkdtemp()
+        write_new(FLAGS.preset)
     names = ("preset", "data", "task", "train", "test", "epochs", "batch", "length", "learning_rate",
              "adapter_learning_rate")  # fmt: skip
     arguments = [f"--{name}={FLAGS[name].value}" for name in names]
