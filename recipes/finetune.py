@@ -199,16 +199,30 @@ def preset_model(labels):
     check_length(config.position_limit)
     kind, settings = KINDS[FLAGS.task][0], settings_of(labels)
     fields = {**common.training_fields(family), "dtype": FLAGS.dtype}
-    outputs = settings.get("num_classes") or len(settings.get("labels", ()))
-    if outputs and family.task_of(hf) == kind and outputs != len(stored_labels(path, hf)):
-        print(f"note: {FLAGS.preset} has a head for {len(stored_labels(path, hf))} labels, the examples need one for "
-              f"{outputs}: that is new, from random weights")  # fmt: skip
+    stored = stored_labels(path, hf)
+    if family.task_of(hf) == kind and not fits(settings, stored):
+        wanted = settings.get("labels") or ["a number"]
+        print(f"note: {FLAGS.preset} has a head for {', '.join(stored[:20])}, the examples need one for "
+              f"{', '.join(wanted[:20])}: that is new, from random weights")  # fmt: skip
         backbone = zoo.Backbone.from_preset(FLAGS.preset, **fields)
         model = getattr(zoo, kind)(backbone, zoo.Tokenizer.from_preset(FLAGS.preset), **settings)
     else:
         model = getattr(zoo, kind).from_preset(FLAGS.preset, **fields, **settings)
     with_chat_template(model.tokenizer)
     return model
+
+
+def fits(settings, stored):
+    """Whether a head for the stored labels will do; the same labels are put in the order that it has learnt."""
+    from zoo.tasks.downstream import unnamed
+
+    wanted = settings.get("labels")
+    if wanted is None:
+        return settings.get("num_classes", len(stored)) == len(stored)
+    if sorted(wanted) == sorted(stored):
+        settings["labels"] = stored
+        return True
+    return len(wanted) == len(stored) and unnamed(stored)
 
 
 def check_length(limit):

@@ -162,6 +162,10 @@ def test_labels_come_back(tmp_path):
     np.testing.assert_allclose([[row[name] for name in NAMES] for row in found], expected, rtol=1e-4)
     with pytest.raises(ValueError, match=r"a head for 3 labels \(low, middle, high\), not for 2"):
         zoo.TextClassifier.from_preset(tmp_path / "theirs", num_classes=2)
+    with pytest.raises(ValueError, match="another order: give low, middle, high, or none"):
+        zoo.TextClassifier.from_preset(tmp_path / "theirs", labels=["high", "middle", "low"])
+    with pytest.warns(UserWarning, match="labels low, middle, high, which are now called a, b, c"):
+        zoo.TextClassifier.from_preset(tmp_path / "theirs", labels=["a", "b", "c"])
 
 
 def test_new_heads_are_named(tmp_path):

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import warnings
 
 import numpy as np
 from keras import ops
@@ -237,6 +238,8 @@ class Classifier(Downstream):
                 f"{path} has a head for {len(stored)} labels ({', '.join(stored[:20])}), not for {wanted}: build a "
                 f"{cls.__name__} with a new one on Backbone.from_preset."
             )
+        if made_for == cls.__name__ and given.get("labels"):
+            _check_names(path, stored, list(given["labels"]))
         if wanted is None and made_for not in (cls.__name__, None):
             raise ValueError(f"{path} was made for another task, so {cls.__name__} needs num_classes, or labels.")
         if not given.get("labels") and wanted in (None, len(stored)):
@@ -246,6 +249,20 @@ class Classifier(Downstream):
     def write_settings(self):
         numbers = {str(i): label for i, label in enumerate(self.labels)}
         return {**super().write_settings(), "id2label": numbers, "label2id": self.label2id}
+
+
+def _check_names(path, stored, given):
+    """What a head learnt as one label must not silently come out as another."""
+    if sorted(stored) == sorted(given) and stored != given:
+        raise ValueError(f"{path} has these labels in another order: give {', '.join(stored[:20])}, or none.")
+    if stored != given and not unnamed(stored):
+        warnings.warn(f"{path} has a head for the labels {', '.join(stored[:20])}, which are now called "
+                      f"{', '.join(map(str, given[:20]))}.", stacklevel=2)  # fmt: skip
+
+
+def unnamed(labels):
+    """Whether labels are those of `transformers` for heads without names."""
+    return list(labels) == [f"LABEL_{i}" for i in range(len(labels))]
 
 
 def stored_labels(path, hf):
