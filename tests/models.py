@@ -1,7 +1,11 @@
-"""Small models and the two ways to run one, for tests: forward as one compiled program, and gradients by name."""
+"""Small models and the two ways to run one, for tests: forward as one compiled program, and gradients by name.
+
+And what of a test's parameters backends have no time for that compile.
+"""
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 from zoo import backend
@@ -9,6 +13,11 @@ from zoo.loading import weights
 
 TINY = {"vocabulary_size": 96, "num_layers": 1, "num_heads": 4, "hidden_dim": 32, "intermediate_dim": 48,
         "max_sequence_length": 32}  # fmt: skip
+
+
+def parameters(values, compiled):
+    """All values as parameters of a test, of which backends that compile have time for `compiled` alone."""
+    return [value if value in compiled else pytest.param(value, marks=pytest.mark.uncompiled) for value in values]
 
 
 def run(model, inputs, method=None):

@@ -156,6 +156,17 @@ CASES = {
 }  # fmt: skip
 
 
+# PyTorch compiles nothing and runs every check on every case. JAX and TensorFlow differ from it by operations, not by
+# families: they compute the logits of these, and JAX of every family besides. Between them these make every choice by a
+# switch of `Config` that a case makes, which tests/test_switches.py asserts; the kinds of rotary scaling are packed and
+# cached in tests/test_variants.py.
+KINDS = ("opt_350m", "bloom", "falcon_40b", "falcon_rw", "gemma2", "gemma3", "smollm3_windows", "olmo2", "granite",
+         "stablelm_2_12b", "albert", "deberta_v2", "modernbert", "t5", "umt5", "pegasus")  # fmt: skip
+# Those of them whose tokens find each other in ways of their own, which is all that packing and caching meet.
+WAYS = ("opt_350m", "bloom", "falcon_rw", "gemma3", "smollm3_windows", "stablelm_2_12b", "deberta_v2", "modernbert",
+        "t5", "umt5", "pegasus")  # fmt: skip
+
+
 def model_of(name, **changes):
     """A random model of a case in evaluation mode: no weight at a special value, no tie where the case has none.
 

@@ -1,21 +1,29 @@
 """Every family variant against `transformers`: logits, saving both ways, packing and caches."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 import zoo
-from tests.models import quickly, relative_error, run
-from tests.parity_cases import CASES, LENGTH, VOCABULARY, model_of
+from tests.models import parameters, quickly, relative_error, run
+from tests.parity_cases import CASES, KINDS, LENGTH, VOCABULARY, WAYS, model_of
+from zoo.families import families
 
 pytestmark = pytest.mark.backends
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 TIME, TOLERANCE = 20, 1e-5
+LOGITS = KINDS if keras.backend.backend() == "tensorflow" else {*KINDS, *families()}
 
 
-@pytest.fixture(scope="module", params=CASES)
+def of_each(compiled):
+    """Runs a test on all cases, or on some."""
+    return pytest.mark.parametrize("pair", parameters(CASES, compiled), indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def pair(request, tmp_path_factory):
     """(their model, our task, directory their model is saved in)."""
     torch.set_num_threads(1)
@@ -50,12 +58,14 @@ def logits_of(theirs, inputs):
         return theirs(**{k: torch.tensor(v).long() for k, v in inputs.items()}).logits.numpy()
 
 
+@of_each(LOGITS)
 def test_logits_equal(pair):
     theirs, task, _ = pair
     ours_in, theirs_in, counts = batch(task)
     assert relative_error(run(task, ours_in)[counts], logits_of(theirs, theirs_in)[counts]) < TOLERANCE
 
 
+@of_each(KINDS)
 def test_saved_model_opens_in_transformers(pair, tmp_path):
     theirs, task, _ = pair
     task.save_to_preset(tmp_path)
@@ -73,6 +83,7 @@ def test_saved_model_opens_in_transformers(pair, tmp_path):
     np.testing.assert_array_equal(logits_of(opened, theirs_in)[counts], logits_of(theirs, theirs_in)[counts])
 
 
+@of_each(WAYS)
 def test_packed_rows_equal_documents_alone(pair):
     """Two documents in one row give what `transformers` gives for each alone."""
     theirs, task, _ = pair
@@ -89,6 +100,7 @@ def test_packed_rows_equal_documents_alone(pair):
     assert relative_error(run(task, ours), expected) < TOLERANCE
 
 
+@of_each(WAYS)
 def test_cached_steps_equal_the_full_pass(pair):
     """A prefill of ragged prompts padded on the left, then one token at a time."""
     theirs, task, _ = pair
@@ -123,7 +135,7 @@ def test_cached_steps_equal_the_full_pass(pair):
     assert relative_error(found[1, skip:], late) < TOLERANCE
 
 
-@pytest.mark.uncompiled
+@of_each(())
 def test_greedy_generation_equals_transformers(pair):
     theirs, task, _ = pair
     if task.backbone.decoder is None:
@@ -139,6 +151,7 @@ def test_greedy_generation_equals_transformers(pair):
         np.testing.assert_array_equal(a[:stop], b[:stop])
 
 
+@of_each(KINDS)
 def test_positions_end_in_a_clear_error(pair):
     _, task, _ = pair
     if task.config.position != "learned":

@@ -10,7 +10,9 @@ import pytest
 
 import zoo
 from tests.models import run
+from tests.parity_cases import CASES, KINDS, WAYS
 from zoo import config as configs
+from zoo import families
 from zoo.config import Config
 from zoo.loading import weights
 
@@ -56,6 +58,11 @@ ENCODER = {
     "relative_distance": ({"architecture": "encoder", "relative": "disentangled", "relative_buckets": 8}, [16]),
     "window": ({"architecture": "encoder"}, [3]),
 }
+# Numbers that lead to the same operations, and those by which tokens find each other.
+SIZES = {"vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim", "num_decoder_layers",
+         "head_dim", "norm_epsilon", "relative_buckets", "relative_distance"}  # fmt: skip
+FINDING = {"architecture", "num_key_value_heads", "position", "position_offset", "rotary_theta", "rotary_local_theta",
+           "rotary_fraction", "rotary_pattern", "relative", "window", "window_pattern", "convolution"}  # fmt: skip
 RATES = ("dropout", "final_dropout", "attention_dropout", "activation_dropout")
 ALL = [(field, context, value) for flips in (FLIPS, ENCODER) for field, (context, values) in flips.items()
        for value in values]  # fmt: skip
@@ -89,6 +96,30 @@ def test_every_field_is_flipped():
     for name in configs._CHOICES.keys() - aside:
         tried = {value for flips in (FLIPS, ENCODER) for value in flips.get(name, ({}, []))[1]}
         assert tried | {defaults[name]} == set(configs._CHOICES[name])
+
+
+def choices(name):
+    """What is chosen for a case by the switches between operations: (field, value, or whether it is the default)."""
+    _, theirs = CASES[name]()
+    config, found = Config.from_dict(families.by_model_type(theirs.model_type).read(theirs.to_dict())), set()
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name == "num_key_value_heads":
+            value = config.resolved_key_value_heads == config.num_heads
+        elif not isinstance(value, str | bool):
+            value = value == field.default
+        found.add((field.name, value))
+    return {(field, value) for field, value in found if field in FLIPS and field not in SIZES}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_kinds_that_every_backend_computes_make_every_choice():
+    """And those that are packed and cached every choice of how tokens find each other."""
+    pytest.importorskip("transformers")
+    every = {name: choices(name) for name in CASES}
+    assert set().union(*(every[name] for name in KINDS)) == set().union(*every.values())
+    found, wanted = (set().union(*(every[name] for name in names)) for names in (WAYS, CASES))
+    assert {choice for choice in wanted if choice[0] in FINDING} == {choice for choice in found if choice[0] in FINDING}
 
 
 @pytest.fixture(scope="module")
