@@ -1,5 +1,6 @@
 """Text and trained tokenizers that the tests of this folder share."""
 
+import os
 from pydoc_data.topics import topics
 
 import pytest
@@ -33,11 +34,12 @@ def trained(prose):
 
 @pytest.fixture(scope="session")
 def lines(shared_data):
-    """2,000 real lines, English and Chinese, and odd ones."""
-    found = list(ODD)
-    for name, count in (("wikitext-2/valid.txt", 600), ("gutenberg/2701-0.txt", 400), ("zh-classics/红楼梦.txt", 700),
-                        ("chnsenticorp/ChnSentiCorp_htl_all.csv", 300)):  # fmt: skip
-        text = [line for line in (shared_data / name).read_text(encoding="utf-8").split("\n") if line.strip()]
+    """As many real lines as ZOO_TEST_LINES says, English and Chinese, and odd ones."""
+    found, total = list(ODD), int(os.environ.get("ZOO_TEST_LINES", 200))
+    for name, percent in (("wikitext-2/valid.txt", 30), ("gutenberg/2701-0.txt", 20), ("zh-classics/红楼梦.txt", 35),
+                          ("chnsenticorp/ChnSentiCorp_htl_all.csv", 15)):  # fmt: skip
+        text, count = (shared_data / name).read_text(encoding="utf-8").split("\n"), total * percent // 100
+        text = [line for line in text if line.strip()]
         found += text[:: len(text) // count][:count]
-    assert len(found) == 2000 + len(ODD)
+    assert len(found) == total + len(ODD)
     return found

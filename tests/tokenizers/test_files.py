@@ -1,4 +1,7 @@
-"""Files: the ids of `transformers` and `sentencepiece` from the same files, and the same again from what we write."""
+"""Files: the ids of `transformers` and `sentencepiece` from the same files, and the same again from what we write.
+
+On 200 real lines; ZOO_TEST_LINES=2000 takes minutes.
+"""
 
 import json
 import re
@@ -298,7 +301,7 @@ def test_sentencepiece_models_on_real_lines(lines, tmp_path, transformers, famil
     name, arguments, number, special = REAL[family]
     model = tmp_path / name
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines[::4]), model_writer=(file := model.open("wb")), vocab_size=3500, minloglevel=2,
+        sentence_iterator=iter(lines), model_writer=(file := model.open("wb")), vocab_size=3500, minloglevel=2,
         character_coverage=0.99, **arguments,
     )  # fmt: skip
     file.close()
@@ -318,7 +321,9 @@ def test_sentencepiece_models_on_real_lines(lines, tmp_path, transformers, famil
     if family == "albert":  # transformers 5 has lost its rule that a comma is no part of a number's token
         texts = [text for text in texts if not re.search(r"\d,", text)]
     roles = same(Tokenizer.from_preset(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path), texts)
-    assert len(texts) > 1700 and all(a == b for role, (a, b) in roles.items() if role not in ("bos", "eos"))
+    assert len(texts) > 0.85 * len(lines) and all(
+        a == b for role, (a, b) in roles.items() if role not in ("bos", "eos")
+    )
 
 
 def test_deberta_v3_has_a_mask_after_its_pieces(sentencepiece_model, tmp_path):
