@@ -2,11 +2,12 @@
 
 python tests/recipes/forks.py torch transformers    imports these, and then reads from its input
 
-Starting Python, a backend and what Keras looks for takes longer than a small recipe runs. A fork has that, and its own
-arguments, environment and streams; Keras, `zoo` and the recipe's own modules it imports itself, as any process would.
+Starting Python, a backend and Keras takes longer than a small recipe runs. A fork has that, and its own arguments,
+environment and streams; the recipe's own modules it imports itself, and Keras it does not see before it asks for it.
 """
 
-import importlib
+import importlib.abc
+import importlib.machinery
 import json
 import os
 import runpy
@@ -14,8 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-KERAS_WANTS = ("absl.app", "h5py", "matplotlib.pyplot", "numpy", "optree", "rich", "sklearn.base")
-WANTED = {"jax": ("jax",), "torch": ("torch._dynamo", "jax")}  # TensorFlow imports Keras, which a recipe must do
+IMPORTED = ("keras", "matplotlib.pyplot", "sklearn.base", "zoo.training", "zoo.adapters")  # none starts a backend
+WANTED = {"jax": (), "torch": ("torch._dynamo",), "tensorflow": ()}
 
 
 class Forks:
@@ -37,10 +38,11 @@ class Forks:
         if backend not in WANTED or sys.platform != "linux":
             return run_anew(path, flags, environment, input)
         modules = (*WANTED[backend], *(["transformers"] if "--verify" in flags else []))
-        if modules not in self.started:
+        if (backend, modules) not in self.started:
             command, pipe = [sys.executable, __file__, *modules], subprocess.PIPE
-            self.started[modules] = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
-        parent = self.started[modules]
+            self.started[backend, modules] = subprocess.Popen(command, env={**environment, "KERAS_BACKEND": backend},
+                                                              stdin=pipe, stdout=pipe, text=True)  # fmt: skip
+        parent = self.started[backend, modules]
         Path(self.streams[0]).write_text(input, encoding="utf-8")
         print(json.dumps([path, flags, environment, self.streams]), file=parent.stdin, flush=True)
         code = json.loads(parent.stdout.readline())
@@ -57,6 +59,22 @@ def run_anew(path, flags, environment, input):
     return subprocess.run([sys.executable, path, *flags], env=environment, input=input, capture_output=True, text=True)
 
 
+class Kept(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Hides a module until it is imported again, which costs nothing: a recipe minds what was imported before."""
+
+    def __init__(self, name):
+        self.name, self.module = name, sys.modules.pop(name)
+
+    def find_spec(self, name, path, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name == self.name else None
+
+    def create_module(self, spec):
+        return self.module
+
+    def exec_module(self, module):
+        pass
+
+
 def become(path, flags, environment, streams):
     """Turns a fork into the process that a command starts."""
     os.environ.clear()
@@ -67,11 +85,12 @@ def become(path, flags, environment, streams):
     sys.stdin = open(0, closefd=False)
     sys.argv = [path, *flags]
     sys.path[0] = os.path.dirname(path)
+    sys.meta_path.insert(0, Kept("keras"))
     runpy.run_path(path, run_name="__main__")
 
 
 def main(modules):
-    for name in (*KERAS_WANTS, *modules):
+    for name in (*IMPORTED, *modules):
         importlib.import_module(name)
     for line in sys.stdin:
         child = os.fork()

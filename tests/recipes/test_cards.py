@@ -10,15 +10,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CARDS = sorted(path.stem for path in (ROOT / "recipes" / "cards").glob("*.cfg"))
 READ = """
-import json, sys
+import json, os, sys
 sys.path.insert(0, "recipes")
 import pretrain, zoo
-pretrain.FLAGS(["pretrain", f"--flagfile=recipes/cards/{sys.argv[1]}.cfg"])
-pretrain.common.check_training_flags()
-config = pretrain.new_config()
-pretrain.make_objective(config)
-task = pretrain.OBJECTIVES[pretrain.FLAGS.objective][1][config.architecture]
-print(json.dumps(zoo.families.by_name(pretrain.FLAGS.family).write(config, task)))
+for name in sys.argv[1:]:
+    if os.fork():
+        assert os.wait()[1] == 0, name
+        continue
+    pretrain.FLAGS(["pretrain", f"--flagfile=recipes/cards/{name}.cfg"])
+    pretrain.common.check_training_flags()
+    config = pretrain.new_config()
+    pretrain.make_objective(config)
+    task = pretrain.OBJECTIVES[pretrain.FLAGS.objective][1][config.architecture]
+    print(json.dumps(zoo.families.by_name(pretrain.FLAGS.family).write(config, task)))
+    break
 """
 # Parameters of the published checkpoints, as the classes that we write count them.
 PUBLISHED = {
@@ -34,12 +39,18 @@ PUBLISHED = {
 }
 
 
-@pytest.fixture(scope="module", params=CARDS)
-def card(request):
-    """Name of a card, and the config.json that it describes."""
-    done = subprocess.run([sys.executable, "-c", READ, request.param], cwd=ROOT, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def described():
+    """The config.json that each card describes, by the card's name."""
+    done = subprocess.run([sys.executable, "-c", READ, *CARDS], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return request.param, json.loads(done.stdout)
+    return dict(zip(CARDS, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.fixture(scope="module", params=CARDS)
+def card(request, described):
+    """Name of a card, and the config.json that it describes."""
+    return request.param, described[request.param]
 
 
 def test_is_accepted_and_says_how_it_is_run(card):
