@@ -13,10 +13,13 @@ ROOT = Path(__file__).parents[1]
 OTHERS = {"jax": ("tensorflow", "torch"), "torch": ("tensorflow",), "tensorflow": ("torch",)}
 
 USE = """
-import random, sys, tempfile
+import os, random, sys, tempfile
 random.seed(0)
 import numpy as np
 import zoo
+if os.environ["KERAS_BACKEND"] == "tensorflow":  # whose compiler takes a minute
+    import tensorflow
+    tensorflow.config.run_functions_eagerly(True)
 text = ["the cat sat on the mat and the dog ran after it"] * 40
 for kind, family, task in (("bpe", "GPTBackbone", "CausalLM"), ("unigram", "T5Backbone", "Seq2SeqLM")):
     tokenizer = zoo.Tokenizer.train(text, kind=kind, vocabulary_size=400)

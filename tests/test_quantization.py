@@ -74,6 +74,7 @@ def test_the_default_loss_of_a_tied_head(tmp_path):
     np.testing.assert_array_equal(again.score("the cat")[0], lm.score("the cat")[0])
 
 
+@pytest.mark.uncompiled
 def test_perplexity_of_real_text(shared_data):
     """A model of children's stories, on what it writes itself at temperature 1."""
     path, bos = shared_data / "weights" / "stories260K", np.ones((8, 1), "int32")

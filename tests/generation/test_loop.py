@@ -10,8 +10,8 @@ from tests.parity_cases import VOCABULARY, model_of
 from zoo import samplers
 from zoo.generation import loop
 
-FAMILIES = ["llama3", "bloom", "falcon", "qwen2_windows", "gemma2", "phi3", "mt5", "bart"]
-EVERYWHERE = ("gpt2", "gemma3", "t5")
+FAMILIES = ["gpt2", "llama3", "bloom", "falcon", "qwen2_windows", "gemma2", "phi3", "mt5", "bart"]
+EVERYWHERE = ("gemma3", "t5")
 
 
 def tokens_of(task, prompts, *arguments, **kwargs):
@@ -90,12 +90,12 @@ def test_a_text_does_not_depend_on_how_it_is_made(lm):
     """Across sizes of the cache, in one batch or alone, a token or a few at a time, with and without a host mask."""
     prompts = [[3, 9, 14], list(range(3, 43)), [50]]
     for sampler in (samplers.Greedy(repetition_penalty=1.3), samplers.Temperature(0.8)):
-        whole = tokens_of(lm, prompts, 100, sampler, seed=3)
-        again = tokens_of(lm, prompts, 70, sampler, seed=3)
-        np.testing.assert_array_equal(again, whole[:, :70])
-        np.testing.assert_array_equal(tokens_of(lm, prompts[:1], 100, sampler, seed=3), whole[:1])
+        whole = tokens_of(lm, prompts, 60, sampler, seed=3)
+        again = tokens_of(lm, prompts, 30, sampler, seed=3)
+        np.testing.assert_array_equal(again, whole[:, :30])
+        np.testing.assert_array_equal(tokens_of(lm, prompts[:1], 60, sampler, seed=3), whole[:1])
     greedy = samplers.Greedy(allowed_tokens=lambda new: None)
-    np.testing.assert_array_equal(tokens_of(lm, prompts, 40, greedy), tokens_of(lm, prompts, 40))
+    np.testing.assert_array_equal(tokens_of(lm, prompts, 20, greedy), tokens_of(lm, prompts, 20))
     rows, numbers = [[3, 9, 14]], np.random.default_rng(0).random((40, 1), dtype="float32")
     made = [np.concatenate([tokens for tokens, _ in loop.decode(lm, rows, 40, samplers.Temperature(), numbers, [],
                                                                 at_once=n)]) for n in (1, 3, 8)]  # fmt: skip

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.models import randomise
+from tests.models import randomise, run
 from zoo import data
 from zoo.loading import weights
 
@@ -27,14 +27,16 @@ def lm():
 def test_log_likelihoods_are_those_of_the_answers(lm):
     x, reference, _ = lm.prepare(TEXTS)
     assert reference.shape == (8, 2) and x["answer_mask"].sum(axis=2).min() >= 2
-    for row, (prompt, *answers) in enumerate(zip(*TEXTS)):
-        for column, answer in enumerate(answers):
-            ids = lm.tokenizer.encode(prompt)
-            own = [*lm.tokenizer.encode(answer, add_special_tokens=False), lm.tokenizer.eos_id]
-            whole = np.array([[*ids, *own]], "int32")
-            logits = keras.ops.convert_to_numpy(keras.ops.log_softmax(lm({"token_ids": whole}), axis=-1))[0]
-            expected = sum(logits[len(ids) - 1 + i, token] for i, token in enumerate(own))
-            assert reference[row, column] == pytest.approx(expected, abs=1e-4)
+    prompts = [lm.tokenizer.encode(text) for text in TEXTS[0] for _ in TEXTS[1:]]
+    answers = [[*lm.tokenizer.encode(text, add_special_tokens=False), lm.tokenizer.eos_id]
+               for both in zip(*TEXTS[1:]) for text in both]  # fmt: skip
+    rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers)]
+    whole = np.array([row + [0] * (max(map(len, rows)) - len(row)) for row in rows], "int32")
+    logits = run(lm, {"token_ids": whole}).astype("float64")
+    logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    expected = [logs[i, np.arange(len(prompt) - 1, len(row) - 1), answer].sum()
+                for i, (prompt, answer, row) in enumerate(zip(prompts, answers, rows))]  # fmt: skip
+    np.testing.assert_allclose(reference.ravel(), expected, atol=1e-4)
 
 
 def test_the_loss_is_that_of_the_paper():

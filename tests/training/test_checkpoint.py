@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import zoo
+from tests.models import parameters
 from zoo import training
 from zoo.checkpoint import Checkpoint
 from zoo.training import checkpoint
@@ -38,7 +39,7 @@ def values(lm):
     return [np.array(keras.ops.convert_to_numpy(v.value)) for v in variables]
 
 
-@pytest.mark.parametrize("optimizer", ["AdamW", "Adafactor"])
+@pytest.mark.parametrize("optimizer", parameters(["AdamW", "Adafactor"], ["AdamW"]))
 def test_a_fresh_model_goes_on_as_the_saved_one(tmp_path, optimizer):
     first, second = model(optimizer=optimizer), model(optimizer=optimizer)
     train(first, 0, 4)
@@ -161,7 +162,7 @@ def test_damaged_ones_are_skipped(tmp_path, damage, name):
     lm = model()
     training.save(tmp_path, lm, 1)
     whole = values(lm)
-    train(lm, 0, 1)
+    lm.variables[0].assign_add(keras.ops.ones(lm.variables[0].shape))
     damage(training.save(tmp_path, lm, 2) / name)
     again = model()
     with pytest.warns(UserWarning, match="000000002 is damaged"):
