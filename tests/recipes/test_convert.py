@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.recipes.conftest import ROOT
+
 transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 
@@ -64,7 +66,8 @@ def test_dtypes_and_shards(convert, tmp_path):
         assert torch.equal(a, b.half().float()), name
 
 
-SWAP = """
+SWAPPED = """
+import runpy, sys
 from zoo import families
 llama = families.by_name("llama")
 right = llama.table
@@ -74,16 +77,17 @@ def wrong(config):
     rows = right(config)
     return rows | {kernel % name: rows[kernel % other] for name, other in names.items()}
 object.__setattr__(llama, "table", wrong)
+sys.path[0] = sys.argv.pop()
+runpy.run_path(sys.path[0] + "/convert.py", run_name="__main__")
 """
 
 
-def test_a_mistake_in_the_table_of_names_is_seen(convert, tmp_path):
+def test_a_mistake_in_the_table_of_names_is_seen(recipe, tmp_path):
     """Two kernels of one shape swapped, when read and when written: only what is computed shows it."""
     saved(tmp_path / "in", "CausalLM")
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(SWAP)
-    done = convert(f"--preset={tmp_path / 'in'}", f"--output={tmp_path / 'out'}", "--verify", check=False,
-                  PYTHONPATH=str(tmp_path / "site"))  # fmt: skip
+    (tmp_path / "swapped.py").write_text(SWAPPED)
+    flags = f"--preset={tmp_path / 'in'}", f"--output={tmp_path / 'out'}", "--verify"
+    done = recipe(tmp_path / "swapped", "--backend=torch", *flags, str(ROOT / "recipes"), check=False)
     assert done.returncode and "zoo and transformers differ" in done.stderr and "Traceback" not in done.stderr
 
 
