@@ -3,12 +3,16 @@
 import re
 import struct
 
+import keras
 import numpy as np
 import pytest
 
 import zoo
 
-pytestmark = pytest.mark.backends
+pytestmark = [
+    pytest.mark.backends,
+    pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="minutes of XLA"),
+]
 COUNT = 200
 # What llama2.c's own test expects of these weights at temperature 0.
 OPENING = (

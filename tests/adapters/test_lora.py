@@ -108,7 +108,7 @@ def test_adapters_are_switched_in_generation_and_prediction():
     assert (model.predict(TEXT, verbose=0) == logits).all() and adapters.names(model) == []
 
 
-@pytest.mark.backends
+@pytest.mark.uncompiled
 def test_recomputed_blocks_train_adapters_too():
     labels, weight = np.roll(IDS, -1, 1), np.ones(IDS.shape)
     found = []
@@ -121,7 +121,7 @@ def test_recomputed_blocks_train_adapters_too():
     assert max(relative_error(found[1][name], found[0][name]) for name in found[0]) < 1e-4
 
 
-@pytest.mark.backends
+@pytest.mark.uncompiled
 def test_a_model_in_half_precision_trains_its_adapter():
     """Whose weights are float32, while training the model itself is refused."""
     model = zoo.CausalLM(zoo.LlamaBackbone(**TINY, dtype="bfloat16"))
@@ -145,6 +145,7 @@ def test_biases_alone(capsys):
         adapters.bitfit(llama())
 
 
+@pytest.mark.uncompiled
 def test_quantised_layers_have_adapters_too():
     model = llama()
     for layer in kernels(model).values():
@@ -158,6 +159,7 @@ def test_quantised_layers_have_adapters_too():
         adapters.merge(model)
 
 
+@pytest.mark.uncompiled
 def test_what_is_refused(tmp_path):
     model = llama()
     with pytest.raises(ValueError, match="'queri' matches no kernel of a dense layer; there are decoder/block_N/"):

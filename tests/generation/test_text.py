@@ -96,6 +96,7 @@ def test_real_characters_come_whole():
     assert not any("\ufffd" in piece for piece in pieces) and len(pieces) == len(text)
 
 
+@pytest.mark.uncompiled
 def test_a_callable_forces_labels(lm):
     labels = [lm.tokenizer.encode(text) for text in ("name", "value", "list")]
     end = lm.tokenizer.eos_id
@@ -109,6 +110,7 @@ def test_a_callable_forces_labels(lm):
         assert set(found) <= {"name", "value", "list"}
 
 
+@pytest.mark.uncompiled
 def test_penalties_change_the_text(lm):
     plain = lm.generate(PROMPTS, 24, details=True)
     found = lm.generate(PROMPTS, 24, samplers.Greedy(no_repeat_ngram=2), details=True)
@@ -153,6 +155,7 @@ def test_nonsense_is_refused(arguments, message, lm):
         lm.generate(**{"prompts": "A", "max_new_tokens": 2, **arguments})
 
 
+@pytest.mark.uncompiled
 def test_a_beam_streams_in_one_piece(lm):
     beam = samplers.Beam(3)
     assert list(lm.stream("A", 5, beam)) == [lm.generate("A", 5, beam)]
@@ -180,6 +183,7 @@ def test_scores_are_those_of_transformers(lm, tmp_path):
         both.score("a", ["b", "c"])
 
 
+@pytest.mark.uncompiled
 def test_several_returns_of_a_beam(lm):
     found = lm.generate(PROMPTS[:2], 5, samplers.Beam(4, num_returns=3), details=True)
     assert [len(texts) for texts in found] == [3, 3]
@@ -190,6 +194,7 @@ def test_several_returns_of_a_beam(lm):
     assert lm.generate(PROMPTS[0], 5, samplers.Beam(4, num_returns=3)) == [text.text for text in found[0]]
 
 
+@pytest.mark.uncompiled
 def test_generation_config_is_honoured_and_kept(tmp_path):
     lm = model("unigram", "Seq2SeqLM")
     said = {"num_beams": 3, "length_penalty": 2.0, "no_repeat_ngram_size": 2, "max_length": 9, "eos_token_id": [1, 7],

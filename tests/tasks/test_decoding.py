@@ -73,7 +73,7 @@ def test_n_best_are_those_of_all_pairs(qa):
     assert [one["score"] for one in found] == pytest.approx([scores[key] for key in best])
 
 
-@pytest.mark.backends
+@pytest.mark.uncompiled
 def test_answers_of_a_trained_model(tokenizers):  # noqa: F811
     model = made(tokenizers, zoo.QuestionAnswerer, stride=10)
     x, y, _ = model.prepare((QUESTIONS, CONTEXTS), [SPAN, (2, 6)])

@@ -143,6 +143,7 @@ def test_an_answer_s_tokens_are_those_of_its_characters(tokenizers):
     assert model.tokenizer.decode(x["token_ids"][7, y[7, 0] : y[7, 1] + 1]) == TEXTS[7]
 
 
+@pytest.mark.uncompiled
 def test_half_precision_gives_float32(tokenizers):
     backbone = zoo.BERTBackbone(vocabulary_size=50, dtype="bfloat16", **SHAPE)
     ids = {"token_ids": np.array([[2, 7, 9, 3]], "int32")}
