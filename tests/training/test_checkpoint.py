@@ -122,7 +122,6 @@ import sys
 sys.path.insert(0, {root!r})
 from tests.training.test_checkpoint import model, train, training
 lm = model(dropout=0.0)
-lm.run_eagerly = True
 assert training.restore({path!r}, lm) == 3
 train(lm, 3, 5)
 training.save({path!r}, lm, 5)
