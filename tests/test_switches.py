@@ -86,13 +86,13 @@ def logits(fields):
 
 
 def test_every_field_is_flipped():
-    """Beside initial weights, special tokens, and what changes training alone."""
+    """Beside initial weights, special tokens, and what changes training or compiling alone."""
     defaults = {f.name: f.default for f in dataclasses.fields(Config)}
-    aside = {"remat", "max_sequence_length", *RATES}
+    aside = {"remat", "scan_layers", "max_sequence_length", *RATES}
     for section in Path(configs.__file__).read_text(encoding="utf-8").split("\n    # "):
         if section.startswith(("Initial weights.", "Special tokens")):
             aside |= {name for name in defaults if f"    {name}: " in section}
-    assert len(aside) == 12 and defaults.keys() - aside == FLIPS.keys()
+    assert len(aside) == 13 and defaults.keys() - aside == FLIPS.keys()
     for name in configs._CHOICES.keys() - aside:
         tried = {value for flips in (FLIPS, ENCODER) for value in flips.get(name, ({}, []))[1]}
         assert tried | {defaults[name]} == set(configs._CHOICES[name])
