@@ -27,10 +27,11 @@ from zoo.loading import weights
 
 SIZES = {"vocabulary_size": 96, "num_layers": 1, "num_heads": 8, "hidden_dim": 32, "intermediate_dim": 64,
          "max_sequence_length": 16}  # fmt: skip
+LOOP = {"scan_layers": True, "remat": True}
 MODELS = {  # name: (task, backbone, further fields)
     "gpt2": ("CausalLM", "GPTBackbone", {}),
     "llama": ("CausalLM", "LlamaBackbone", {"num_key_value_heads": 4}),
-    "scanned": ("CausalLM", "LlamaBackbone", {"num_layers": 2, "scan_layers": True, "remat": True}),
+    "scanned": ("CausalLM", "LlamaBackbone", {"num_key_value_heads": 4, "num_layers": 2, **LOOP}),
     "bert": ("MaskedLM", "BERTBackbone", {}),
     "roberta": ("MaskedLM", "RoBERTaBackbone", {"max_sequence_length": 16}),
     "t5": ("Seq2SeqLM", "T5Backbone", {"decoder_start_token_id": 0}),

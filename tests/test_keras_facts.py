@@ -84,7 +84,8 @@ def test_text_rows_of_one_document_need_no_positions():
     assert relative_error(run(lm, {"token_ids": ids[:, 3:7]}), a[:, 3:7]) < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["decoder", "encoder", "encoder_decoder"])
+@pytest.mark.parametrize("kind", ["decoder", *(pytest.param(kind, marks=pytest.mark.uncompiled)
+                                              for kind in ("encoder", "encoder_decoder"))])  # fmt: skip
 def test_gradients_of_a_packed_row_are_the_sum_of_its_documents(kind):
     if kind == "decoder":
         model = gpt()
@@ -123,8 +124,8 @@ def test_remat_and_scans_change_no_gradient_even_with_dropout(name):
         return gradients(model, x, rows(seed=1), np.ones((4, 8)), training=True)
 
     plain, ways = grads(), [{"remat": True}]
-    if keras.backend.backend() == "jax":
-        ways += [{"scan_layers": True, "remat": remat} for remat in (False, True)]
+    if keras.backend.backend() == "jax" and name == "GPTBackbone":  # both at once: tests/test_sharding.py
+        ways.append({"scan_layers": True})
     scale = max(np.abs(g).max() for g in plain.values())
     for way in ways:
         again = grads(**way)

@@ -18,8 +18,8 @@ import pytest
 import zoo
 from zoo import processes, sharding
 
-MESHES = ("data:8", "data:4,model:2", "model:8", "data:8/fsdp", "replica:2,data:2,model:2/fsdp")
-FAMILIES = ("llama", "scanned", "t5")
+MESHES = ("data:8", "model:8", "data:8/fsdp", "replica:2,data:2,model:2/fsdp")
+FAMILIES = ("scanned", "t5")
 HARDEST = "data:4,model:2/fsdp"
 
 
@@ -69,7 +69,6 @@ def test_tensor_parallel_moves_no_weights(trained):
     """Sums of activations alone: two a block and direction, the embedding's and the head's."""
     everything = trained["gpt2"]["model:8"]["collectives"]
     assert {kind for kind, _ in everything} == {"all-reduce"} and 4 <= len(everything) <= 9
-    assert not sent(trained, "data:4,model:2", "all-gather", "all-to-all")
 
 
 def test_fsdp_gathers_weights_and_not_activations(trained):
