@@ -250,11 +250,11 @@ def with_transformers(kind, labels, batches, seed):
             optimizer.zero_grad()
         clock()
     model.eval()
+    reader = new_model(kind, labels) if kind == "translate" else None
 
     @torch.no_grad()
     def predict(x):
-        if kind == "translate":
-            reader = new_model(kind, labels)
+        if reader is not None:
             ids = model.generate(**theirs(reader.inputs_of(x)), max_new_tokens=FLAGS.length, do_sample=False)
             return [reader.tokenizer.decode(row) for row in ids.tolist()]
         out = model(**theirs(x))

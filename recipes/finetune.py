@@ -199,8 +199,7 @@ def preset_model(labels):
     check_length(config.position_limit)
     kind, settings = KINDS[FLAGS.task][0], settings_of(labels)
     fields = {**common.training_fields(family), "dtype": FLAGS.dtype}
-    stored = stored_labels(path, hf)
-    if family.task_of(hf) == kind and not fits(settings, stored):
+    if family.task_of(hf) == kind and not fits(settings, stored := stored_labels(path, hf)):
         wanted = settings.get("labels") or ["a number"]
         print(f"note: {FLAGS.preset} has a head for {', '.join(stored[:20])}, the examples need one for "
               f"{', '.join(wanted[:20])}: that is new, from random weights")  # fmt: skip

@@ -147,7 +147,7 @@ def gathered(mesh, variables, values, late=False):
     def gather(variable, value):
         split = mesh.split(variable.path, variable.shape) if _is_weight(variable) else []
         ruled = mesh.ruled(variable.path, variable.shape) if split else []
-        if split == ruled or (mesh.scans and "/block_" in variable.path) != late:
+        if split == ruled or mesh.in_loop(variable.path) != late:
             return value
         kept, whole, lay = mesh.layout(split), mesh.layout(ruled), keras.distribution.distribute_tensor
         fetch = jax.custom_vjp(lambda x: lay(x, whole))

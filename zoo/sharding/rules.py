@@ -93,6 +93,10 @@ class Rules:
         """Whether the blocks of the model run as one loop."""
         return bool(self._config and self._config.scan_layers)
 
+    def in_loop(self, path):
+        """Whether a variable belongs to the blocks that run as one loop."""
+        return self.scans and "/block_" in path
+
     def _split_further(self, path, shape, split, name):
         """Splits over an axis what it has not split yet: a whole dimension, from the last, else one that is split."""
         size = self.sizes[name]
