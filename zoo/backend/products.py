@@ -9,6 +9,8 @@ from keras import ops
 def write(x, part, index):
     """x (b, k, s, h) with `part` (b, k, t, h) in the slots from `index` on; without a copy, `x` is given up for it."""
     if keras.backend.backend() != "torch":
+        if x.shape[0] == 1:  # in the axes that products keep, see `repeated`
+            return ops.slice_update(x[0], (0, index, 0), part[0])[None]
         return ops.slice_update(x, (0, 0, index, 0), part)
     import torch
 

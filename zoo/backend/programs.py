@@ -77,17 +77,33 @@ def repeated(more, step, variables):
     backend = keras.backend.backend()
     if backend == "torch":
         return _repeated_by_torch(more, step, variables)
-    if backend == "jax":
-        import jax
 
-        loop = lambda state, given: jax.lax.while_loop(lambda s: more(s, given), lambda s: step(s, given), state)  # noqa: E731
+    def thin(state):  # XLA's products drop the axis of one row, and then copy a cache that the loop keeps with it
+        return [ops.squeeze(x, 0) if len(x.shape) > 2 and x.shape[0] == 1 else x for x in tree.flatten(state)]
+
+    def loop(state, given):
+        def full(leaves):
+            leaves = [ops.reshape(x, y.shape) for x, y in zip(leaves, tree.flatten(state))]
+            return tree.pack_sequence_as(state, leaves)
+
+        return full(_while(lambda s: more(full(s), given), lambda s: thin(step(full(s), given)), thin(state)))
+
+    if backend == "jax":
         return compiled(loop, variables, donate=(0,))
     import tensorflow as tf
 
-    def loop(state, given):
-        return tf.while_loop(lambda *s: more(s, given), lambda *s: step(s, given), state)
-
     return tf.function(loop, autograph=False, jit_compile=True)
+
+
+def _while(more, step, state):
+    """`while more(state): state = step(state)` of a list of tensors, in a program of JAX or TensorFlow."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.lax.while_loop(more, step, state)
+    import tensorflow as tf
+
+    return tf.while_loop(lambda *s: more(s), lambda *s: step(s), state)
 
 
 def _repeated_by_torch(more, step, variables):

@@ -63,9 +63,10 @@ def attend_cached(q, k, v, scale, mask=None, bias=None, softcap=None):
     heads, groups = k.shape[1], n // k.shape[1]
     q = ops.reshape(q * ops.cast(scale, q.dtype), (-1, t, heads, groups, h))
     q = ops.reshape(ops.transpose(q, (0, 2, 3, 1, 4)), (-1, heads, groups * t, h))
-    scores = ops.reshape(ops.matmul(q, ops.swapaxes(k, -1, -2)), (-1, heads, groups, t, ops.shape(k)[2]))
+    q, k, v = (x[0] if k.shape[0] == 1 else x for x in (q, k, v))  # one row's axis would cost a copy, see `repeated`
+    scores = ops.reshape(ops.matmul(q, ops.swapaxes(k, -1, -2)), (-1, heads, groups, t, ops.shape(k)[-2]))
     weights = ops.cast(_weights(scores, mask, bias, softcap), v.dtype)
-    y = ops.matmul(ops.reshape(weights, (-1, heads, groups * t, ops.shape(k)[2])), v)
+    y = ops.matmul(ops.reshape(weights, (*ops.shape(q)[:-1], ops.shape(k)[-2])), v)
     y = ops.transpose(ops.reshape(y, (-1, heads, groups, t, h)), (0, 3, 1, 2, 4))
     return ops.reshape(y, (-1, t, n, h))
 
