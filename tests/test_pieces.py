@@ -124,6 +124,23 @@ def test_others_stop_when_one_dies_and_fewer_go_on(found, pair, directory):
     np.testing.assert_allclose(losses, pieced.run(directory / "unbroken", steps=done + 2)[1][done:], rtol=1e-5)
 
 
+def test_devices_of_one_process_are_one_device(backend, tmp_path):
+    """Of rows, and of labels in them, they see unequal numbers."""
+    if backend != "tensorflow":
+        pytest.skip("PyTorch has a process for each device")
+    command = [sys.executable, "-m", "tests.mirrored", str(tmp_path)]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert not ended.returncode, ended.stderr[-3000:]
+    found = json.loads(ended.stdout.splitlines()[-1])
+    one, two = found["none"], found["data:2"]
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-6)
+    np.testing.assert_allclose(two["norm"], one["norm"], rtol=1e-5)
+    for path, weight in one["weights"].items():
+        np.testing.assert_allclose(two["weights"][path], weight, atol=1e-5, err_msg=path)
+    (first, _), (second, _) = two["seeds"]
+    assert second == first + 1 and one["seeds"][0][0] == first
+
+
 @pytest.mark.parametrize("mesh, shard, text", [
     ("data:4", "none", "needs 4 devices, there are 1"),
     ("data:1", "fsdp", "nothing to split over"),

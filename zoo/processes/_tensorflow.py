@@ -64,7 +64,7 @@ def _all_reduce(tensors):
 
 
 def whole(tensor):
-    return keras.ops.convert_to_numpy(tensor)
+    return keras.ops.convert_to_numpy(tf.convert_to_tensor(tensor))  # of several copies on devices, the first
 
 
 def spans(tensor):

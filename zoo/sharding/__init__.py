@@ -16,8 +16,8 @@ from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
 __all__ = ["AXES", "DATA_AXES", "SHARDS", "apart", "average", "batches", "check_compiled", "current", "everywhere",
            "gathered", "gathering", "in_one_order", "make", "nowhere", "only_alone", "over_processes",
-           "parse", "parts", "pieces", "placed", "plain", "planned", "prepared", "reseed", "scope", "settle", "spread",
-           "together", "use", "whole"]  # fmt: skip
+           "parse", "parts", "pieces", "placed", "plain", "planned", "prepared", "reseed", "scope", "settle", "share",
+           "spread", "together", "use", "whole"]  # fmt: skip
 
 _in_force = []  # the mesh, where there is one
 
@@ -130,10 +130,15 @@ def spread(task):
 
 
 def reseed(variables):
-    """Gives each process random numbers of its own, from seeds that are the same in all."""
-    for v in variables if pieces() > 1 else ():
-        if v.path.endswith("seed_generator_state"):
-            v.assign(v + keras.ops.convert_to_tensor([processes.index(), 0], v.dtype))
+    """Gives each program that sees a piece random numbers of its own, from seeds that are the same in all."""
+
+    def own(index):
+        for v in variables:
+            if v.path.endswith("seed_generator_state"):
+                v.assign(v + keras.ops.convert_to_tensor([index, 0], v.dtype))
+
+    if pieces() > 1:
+        current().on_each(own)
 
 
 def prepared(optimizer):
@@ -160,7 +165,8 @@ def check_compiled(loss, jit_compile):
 @contextlib.contextmanager
 def together(task):
     """A step of a task, within which its optimizer moves weights by the gradients of all pieces of a batch."""
-    optimizer, many = task.optimizer, pieces() > 1
+    optimizer = task.optimizer
+    many = pieces() > 1 and not isinstance(optimizer, Averaging)  # replicas of one process share it: the first did
     if many:
         task.optimizer = Averaging(optimizer, current().begin_step(task))
     try:
@@ -176,10 +182,14 @@ def average(tensor):
     return current().average(tensor) if pieces() > 1 else tensor
 
 
-def settle(task):
-    """A loss of a task was computed: what was gathered for it can go."""
-    if pieces() > 1:
-        current().settle(task)
+def share(loss):
+    """The loss of a piece over an average piece's labels, as Keras's loop takes it."""
+    return current().share(loss) if pieces() > 1 else loss
+
+
+def settle(task, loss):
+    """A loss of a task was computed, and what was gathered for it can go; what Keras takes for it."""
+    return current().settle(task, loss) if pieces() > 1 else loss
 
 
 def plain(tensor):
@@ -269,7 +279,8 @@ def _make_whole(mesh, rows, size):
     """Sets `mesh.whole` where batches do not divide; in one process Keras splits each as it can if all are odd."""
     parts = mesh.num_model_replicas
     uneven, uneven_rest = rows >= size and size % parts > 0, rows % size % parts > 0
-    if uneven or uneven_rest if processes.count() > 1 else uneven_rest and rows > size and not uneven:
+    alone = pieces() == 1 and uneven_rest and rows > size and not uneven  # where there is one process
+    if uneven or uneven_rest if processes.count() > 1 else alone:
         mesh.whole = True
         mesh.note(f"{rows} rows in batches of {size} leave {rows % size}, which {parts} parts of data do not divide: "
                   "every batch is whole on every device")  # fmt: skip

@@ -66,9 +66,10 @@ class Mesh(Rules):
         """The step is over."""
         task.pieces.end()
 
-    def settle(self, task):
+    def settle(self, task, loss):
         """A loss was computed: weights that were gathered for it are not needed before the backward pass."""
         task.pieces.settle()
+        return loss
 
     def complete(self, task):
         """A context in which every process holds all weights."""

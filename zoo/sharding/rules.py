@@ -130,8 +130,17 @@ class Rules:
     def end_step(self, task):
         """A step of a task is over."""
 
-    def settle(self, task):
-        """A loss was computed."""
+    def on_each(self, fn):
+        """Calls a function of its number for each program that sees a piece; here, for this process."""
+        fn(processes.index())
+
+    def share(self, loss):
+        """The loss of a piece over an average piece's labels, as Keras's loop takes it."""
+        return loss
+
+    def settle(self, task, loss):
+        """A loss was computed; what Keras takes for it."""
+        return loss
 
     def complete(self, task):
         """A context in which every device holds what it needs to run layers of a task alone."""

@@ -65,7 +65,7 @@ def train_step(model, step, count, *args):
         args: what Keras gives: (data,), or on JAX (state, data).
 
     Returns:
-        What Keras's step returns.
+        What Keras's step returns on JAX; None elsewhere, where the model's metrics have the logs.
     """
     optimizer, pieces = model.optimizer, split(args[-1], count)
     run = {"jax": _jax, "torch": _torch, "tensorflow": _tensorflow}[keras.backend.backend()]
@@ -99,11 +99,10 @@ def _jax(model, step, count, optimizer, state, pieces):
 def _torch(model, step, count, optimizer, pieces):
     model.optimizer = sums = Sums()
     for i in range(count):
-        logs = step(_piece(pieces, i))
+        step(_piece(pieces, i))
     with backend.no_gradients():
         means = [s if s is None else s / count for s in sums.sums]
         optimizer.apply(means, model.trainable_weights)
-    return logs
 
 
 def _tensorflow(model, step, count, optimizer, pieces):
@@ -115,8 +114,8 @@ def _tensorflow(model, step, count, optimizer, pieces):
         return sums.sums, index[0]
 
     sums, _ = backend.scan(body, [ops.zeros(v.shape, v.dtype) for v in weights], [ops.arange(count)], count)
+    model.optimizer = optimizer  # replicas of one process share it, and go on in turn from here
     optimizer.apply([s / count for s in sums], weights)
-    return model.get_metrics_result()
 
 
 def _piece(pieces, i):

@@ -96,10 +96,10 @@ class LanguageModel(Task):
             _, y, weights = keras.utils.unpack_x_y_sample_weight(args[-1])
             self._per_slice = sharding.average(ops.sum(_weights(y, weights))) / self.slices
             try:
-                logs = accumulation.train_step(self, super().step, self.slices, *args)
+                found = accumulation.train_step(self, super().step, self.slices, *args)
             finally:
                 self._per_slice = None
-            return self.get_metrics_result() if sharding.pieces() > 1 else logs
+            return self.get_metrics_result() if found is None else found
 
     def test_step(self, *args, **kwargs):
         """Keras's, on hidden states."""
@@ -120,7 +120,7 @@ class LanguageModel(Task):
         loss, hits = chunked_cross_entropy(self.head.hidden(y_pred), kernel, y, weights, bias, softcap,
                                            training=training, **self._loss_options)  # fmt: skip
         self.accuracy.update_state(hits / ops.maximum(total, 1e-9), total)
-        return loss / counted + sum(self.losses)
+        return sharding.share(loss / counted + sum(self.losses))
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Keras's metrics from logits; `compute_loss` has updated the accuracy where there are none."""

@@ -140,16 +140,14 @@ class Task(LoadableTask, Quantizable, keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Keras's of a batch; of a piece, such that the mean over the pieces is that of the batch."""
-        loss = self.piece_loss(x, y, y_pred, sample_weight, training)
-        sharding.settle(self)
-        return loss
+        return sharding.settle(self, self.piece_loss(x, y, y_pred, sample_weight, training))
 
     def piece_loss(self, x, y, y_pred, sample_weight, training):
         """Keras's loss times this piece's share of the weights, over an average piece's."""
         loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-        if sharding.pieces() == 1 or getattr(self.loss, "reduction", None) != "mean_with_sample_weight":
-            return loss  # else a mean over rows, of which all pieces have as many
-        if sample_weight is None:
+        if sharding.pieces() == 1:
+            return loss
+        if sample_weight is None or getattr(self.loss, "reduction", None) != "mean_with_sample_weight":
             sample_weight = ops.ones_like(keras.tree.flatten(x)[0][:, 0])  # rows count alike
         total = sum(ops.sum(ops.cast(w, "float32")) for w in keras.tree.flatten(sample_weight))
         return loss * (total / ops.maximum(sharding.average(total), 1e-9))
