@@ -43,7 +43,6 @@ def build(name, optimizer=None, **options):
         optimizer = keras.optimizers.AdamW(1e-2, global_clipnorm=0.5, name="adamw")
         optimizer = training.by_pattern(optimizer, model)
     model.compile(optimizer, weighted_metrics=None, **options)
-    model.optimizer.build(model.trainable_variables)
     return model
 
 

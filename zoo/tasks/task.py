@@ -124,6 +124,12 @@ class Task(LoadableTask, Quantizable, keras.Model):
 
     slices, _per_slice = 1, None  # that a batch's rows pass in, and the labels of an average one while they do
 
+    def make_train_function(self, force=False):
+        """Keras's; the replicas of one process on TensorFlow cannot make an optimizer's variables while they trace."""
+        if sharding.pieces() > 1 and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        super().make_train_function(force)
+
     def train_step(self, *args, **kwargs):
         """Keras's, where gradients of pieces of a batch are averaged before weights are moved."""
         with sharding.together(self):
