@@ -145,9 +145,9 @@ def test_a_cache_decides_for_the_longest_text_it_can_hold(stretched):
     """Token by token is what the whole pass gives on a text as long as the cache."""
     theirs, task = stretched
     ids, prompt = np.random.default_rng(2).integers(3, 96, (2, 24)).astype("int32"), 7
-    decode, tensor = task.backbone.decode, ops.convert_to_tensor
+    decode, tensor, seen = task.backbone.decode, ops.convert_to_tensor, np.ones((2, 24), "int32")
     prefill = quickly(lambda ids, cache: decode(ids, cache, 0), task.variables)
-    step = quickly(lambda ids, cache, at: decode(ids, cache, at), task.variables)
+    step = quickly(lambda ids, cache, at: decode(ids, cache, at, padding_mask=tensor(seen)), task.variables)
     x, cache = prefill(tensor(ids[:, :prompt]), task.backbone.new_cache(2, 24))
     outputs = [x]
     for at in range(prompt, 24):

@@ -99,9 +99,9 @@ class Backbone(LoadableBackbone, quantization.Quantizable, keras.Model):
         return self.decoder(self._embed(token_ids), positions=positions, padding_mask=padding_mask,
                             memory_mask=memory_mask, cache=cache, index=index, longest=longest)  # fmt: skip
 
-    def new_cache(self, batch, slots, memory=None):
-        """An empty decoding cache for `slots` tokens a row."""
-        return self.decoder.new_cache(batch, slots, memory)
+    def new_cache(self, batch, slots, memory=None, ahead=1):
+        """An empty decoding cache for `slots` tokens a row, of which a step writes up to `ahead`."""
+        return self.decoder.new_cache(batch, slots, memory, ahead)
 
     def memory_mask(self, inputs):
         """Which encoder tokens each decoder token sees: those of its own document, and no padding."""

@@ -23,6 +23,7 @@ from zoo.nn.mlp import MLP
 from zoo.nn.positions import rotary_angles
 from zoo.nn.variants.convolution import convolution
 from zoo.nn.variants.relative import relative_positions
+from zoo.nn.variants.ring import ring_length, ring_mask
 from zoo.nn.variants.sinusoids import sinusoids
 
 
@@ -162,9 +163,9 @@ class Stack(keras.layers.Layer):
 
         Args:
             x: embedded tokens (b, t, embedding_dim).
-            padding_mask: (b, t), or (b, slots) when stepping with a cache; 0 marks padding.
+            padding_mask: (b, t), or (b, slots) when stepping with a cache, which needs it; 0 marks padding.
             segment_ids: (b, t), the packed document of each token; 0 marks padding.
-            positions, token_type_ids: (b, t).
+            positions, token_type_ids: (b, t). longest: (b,), the tokens a row can come to; else what the cache holds.
             memory: (b, s, hidden_dim); memory_mask: broadcastable to (b, 1, t, s).
             cache: one dictionary a layer, from `new_cache`. With a Python `index=0` this is a prefill: the tokens see
                 each other alone, which is all there is. With a tensor `index` it is a step: it writes from that slot on
@@ -175,14 +176,15 @@ class Stack(keras.layers.Layer):
         """
         config, t, new = self.config, ops.shape(x)[1], []
         seeds = self.seeds if training else None
-        stepping, room = cache is not None and not isinstance(index, int), cache and cache[0]["self"][0].shape[2]
-        start, slots = (index, room) if stepping else (0, t)
-        room = room if longest is None else ops.cast(longest, "float32")[:, None, None, None]
+        stepping, rooms = cache is not None and not isinstance(index, int), [c["self"][0].shape[2] for c in cache or ()]
+        start, slots = (index, padding_mask.shape[1]) if stepping else (0, t)
+        room = max(rooms, default=None) if longest is None else ops.cast(longest, "float32")[:, None, None, None]
         if positions is None:
             counted = (ops.arange(t, dtype="int32") + start)[None]
             positions = counted if segment_ids is None else restart_positions(segment_ids)
         x = dropout(self._embed(x, positions, token_type_ids), config.dropout, seeds)
-        context = self._masks(t, slots, start, stepping, padding_mask, segment_ids) | self._rotations(positions, room)
+        context = self._masks(t, slots, rooms, start, stepping, padding_mask, segment_ids)
+        context |= self._rotations(positions, room)
         relative = {} if self.relative is None else self.relative(t=t, s=slots, index=start)
         if "distances" in relative:
             relative["distances"] = dropout(relative["distances"], config.dropout, seeds)
@@ -222,7 +224,7 @@ class Stack(keras.layers.Layer):
         x = x if self.embedding_norm is None else self.embedding_norm(x)
         return x if self.projects_first else project(x)
 
-    def _masks(self, t, slots, start, stepping, padding_mask, segment_ids):
+    def _masks(self, t, slots, rooms, start, stepping, padding_mask, segment_ids):
         """Who sees whom in all blocks, windowed or not, and the documents that say so."""
         mask = masks.cache_mask(start, t, slots) if stepping else None
         if padding_mask is not None:
@@ -231,6 +233,7 @@ class Stack(keras.layers.Layer):
             mask = masks.both(mask, masks.segments_mask(segment_ids, segment_ids))
         window = self.config.window
         local = masks.both(mask, masks.window_mask(start, t, slots, window)) if window else None
+        local = ring_mask(local, start + t - 1, min(rooms)) if stepping and min(rooms) < slots else local
         return {"global": mask, "local": local, "segments": padding_mask if segment_ids is None else segment_ids}
 
     def _rotations(self, positions, room):
@@ -242,11 +245,16 @@ class Stack(keras.layers.Layer):
             local = rotary_angles(positions, width, config.rotary_local_theta)
         return {"rotary_global": angles, "rotary_local": local}
 
-    def new_cache(self, batch, slots, memory=None):
+    def rooms(self, slots, ahead=1):
+        """How many slots each layer's cache has; relative positions count slots in order, and get all."""
+        ring = lambda block: block.local and self.relative is None and block.relative is None  # noqa: E731
+        return [ring_length(slots, self.config.window, ahead) if ring(block) else slots for block in self._sequence()]
+
+    def new_cache(self, batch, slots, memory=None, ahead=1):
         """An empty cache: a layer's keys and values (batch, k, slots, h), and those of a memory, computed here once."""
-        config = self.config
-        shape = (batch, config.resolved_key_value_heads, slots, config.resolved_head_dim)
-        cache = [{"self": tuple(ops.zeros(shape, self.compute_dtype) for _ in "kv")} for _ in range(self.depth)]
+        heads, width = self.config.resolved_key_value_heads, self.config.resolved_head_dim
+        cache = [{"self": tuple(ops.zeros((batch, heads, room, width), self.compute_dtype) for _ in "kv")}
+                 for room in self.rooms(slots, ahead)]  # fmt: skip
         if self.is_cross:
             for layer, block in zip(cache, self._sequence()):
                 layer["cross"] = tuple(map(heads_first, block.cross.keys_values(memory)))

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 
-@pytest.fixture(scope="module", params=parameters(["bart", "t5", "gpt2"], ["t5", "gpt2"]))
+@pytest.fixture(scope="module", params=parameters(["bart", "t5", "mistral"], ["t5", "mistral"]))
 def pair(request, tmp_path_factory):
     """Their model with livelier weights, so that texts end at different lengths, and ours."""
     torch.set_num_threads(1)
@@ -26,7 +26,7 @@ def pair(request, tmp_path_factory):
                 weight.mul_(2.0 if request.param != "t5" else 1.0)
     path = tmp_path_factory.mktemp("beam") / request.param
     theirs.save_pretrained(path)
-    return theirs, (zoo.CausalLM if request.param == "gpt2" else zoo.Seq2SeqLM).from_preset(path)
+    return theirs, (zoo.CausalLM if request.param == "mistral" else zoo.Seq2SeqLM).from_preset(path)
 
 
 def compared(pair, count, theirs_kwargs, beam):

@@ -7,15 +7,27 @@ from keras import ops
 
 
 def write(x, part, index):
-    """x (b, k, s, h) with `part` (b, k, t, h) in the slots from `index` on; without a copy, `x` is given up for it."""
+    """x (b, k, s, h) with `part` (b, k, t, h) in the slots from `index` on, the first of them again behind the last.
+
+    No copy is made, `x` is given up for it. An `index` that is a Python integer leaves room for all of the part.
+    """
+    t, s = part.shape[2], x.shape[2]
     if keras.backend.backend() != "torch":
-        if x.shape[0] == 1:  # in the axes that products keep, see `repeated`
-            return ops.slice_update(x[0], (0, index, 0), part[0])[None]
-        return ops.slice_update(x, (0, 0, index, 0), part)
+        if isinstance(index, int):
+            return _slice_written(x, part, index)
+        for i in range(t):  # a part that goes on at the front is no slice
+            x = _slice_written(x, part[:, :, i : i + 1], (index + i) % s)
+        return x
     import torch
 
-    slots = torch.arange(part.shape[2], device=x.device) + index
+    slots = (torch.arange(t, device=x.device) + index) % s
     return x.index_copy_(2, slots, part)
+
+
+def _slice_written(x, part, index):
+    if x.shape[0] == 1:  # in the axes that products keep, see `repeated`
+        return ops.slice_update(x[0], (0, index, 0), part[0])[None]
+    return ops.slice_update(x, (0, 0, index, 0), part)
 
 
 def product(x, kernel, bias=None):

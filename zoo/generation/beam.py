@@ -42,6 +42,8 @@ def search(task, rows, max_new_tokens, beam, stop_ids, memory_inputs=None):
     ids, seen, length = slotted(rows, max_new_tokens)
     tensor = ops.convert_to_tensor
     encoded = {k: tensor(v) for k, v in (memory_inputs or {}).items()}
+    longest = np.array([len(row) + max_new_tokens for row in rows], "int32")
+    longest, each_longest = tensor(longest), tensor(np.repeat(longest, size))
     order, searches = None, [_Search(beam, stop_ids, max_new_tokens) for _ in rows]
     past = np.repeat(ids, size, axis=0) if beam.reads_tokens else None
     prompt, rows_seen = tensor(ids[:, :length]), tensor(np.repeat(seen, size, axis=0))
@@ -55,13 +57,13 @@ def search(task, rows, max_new_tokens, beam, stop_ids, memory_inputs=None):
             past[:, length : length + i] = texts
         history = None if past is None else (tensor(past), tensor(np.int32(length)))
         if i == 0:
-            values, chosen, cache, memory_mask = prefill(prompt, encoded, tensor(seen), rows_seen, scores, history,
-                                                         mask)  # fmt: skip
+            values, chosen, cache, memory_mask = prefill(prompt, encoded, tensor(seen), longest, rows_seen, scores,
+                                                         history, mask)  # fmt: skip
         else:
             last = tensor(np.array([text[-1] for text in texts], "int32"))
             index = tensor(np.array(length + i - 1, "int32"))
-            values, chosen, cache = step(last, cache, tensor(order), index, rows_seen, memory_mask, scores, history,
-                                         mask)  # fmt: skip
+            values, chosen, cache = step(last, cache, tensor(order), index, rows_seen, memory_mask, each_longest,
+                                         scores, history, mask)  # fmt: skip
         values, chosen = (np.asarray(ops.convert_to_numpy(x)) for x in (values, chosen))
         origins = [s.advance(v, c // vocabulary, c % vocabulary) for s, v, c in zip(searches, values, chosen)]
         order = np.concatenate([row * size + np.array(o, "int32") for row, o in enumerate(origins)]).astype("int32")
@@ -125,17 +127,17 @@ def _programs(task, beam, count):
         values, places = ops.top_k(ops.reshape(total, (scores.shape[0], -1)), count)
         return sharding.everywhere(values), sharding.everywhere(ops.cast(places, "int32"))
 
-    def prefill(ids, encoded, seen, rows_seen, scores, past, mask):
-        logits, cache, memory_mask = prefilled(task, ids, encoded, seen)
+    def prefill(ids, encoded, seen, longest, rows_seen, scores, past, mask):
+        logits, cache, memory_mask = prefilled(task, ids, encoded, seen, longest)
         logs = ops.repeat(ops.log_softmax(logits, axis=-1), size, axis=0)
         cache = [{name: tuple(ops.repeat(x, size, axis=0) for x in pair) for name, pair in layer.items()}
                  for layer in cache]  # fmt: skip
         memory_mask = None if memory_mask is None else ops.repeat(memory_mask, size, axis=0)
         return *best(logs, scores, past, rows_seen, ids.shape[1], mask), cache, memory_mask
 
-    def step(tokens, cache, order, index, seen, memory_mask, scores, past, mask):
+    def step(tokens, cache, order, index, seen, memory_mask, longest, scores, past, mask):
         moved = [{**layer, "self": tuple(ops.take(x, order, axis=0) for x in layer["self"])} for layer in cache]
-        logits, cache = stepped(task, tokens, moved, index, seen, memory_mask)
+        logits, cache = stepped(task, tokens, moved, index, seen, memory_mask, longest)
         return *best(ops.log_softmax(logits, axis=-1), scores, past, seen, index + 1, mask), cache
 
     return backend.compiled(prefill, task.variables), backend.compiled(step, task.variables, donate=(1,))

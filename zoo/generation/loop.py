@@ -1,9 +1,9 @@
 """The decode loop: prefill the prompts, then one token a row at a time, each row from its own position.
 
 Prompts of different length share slots by padding on the left, so every row writes the same slot of the cache at each
-step, in place. A cache is as long as what has been written, rounded up, and grows with it. Lengths are rounded up to
-buckets, so a new length rarely compiles again; a few steps run in one program, without the host. It knows tokens, not
-text.
+step, in place. A cache is as long as what has been written, rounded up, and grows with it, that of a windowed layer up
+to its window. Lengths are rounded up to buckets, so a new length rarely compiles again; a few steps run in one program,
+without the host. It knows tokens, not text.
 """
 
 import keras
@@ -46,21 +46,24 @@ def slotted(rows, max_new_tokens):
     return ids, seen, length
 
 
-def prompted(task, ids, encoded, seen, longest=None):
-    """Hidden states (b, length, d) of prompts (b, length), the filled cache, and the mask of the memory."""
+def prompted(task, ids, encoded, seen, longest=None, ahead=1):
+    """Hidden states (b, length, d) of prompts (b, length), the filled cache, and the mask of the memory.
+
+    Steps will write up to `ahead` tokens at once.
+    """
     backbone, (batch, length) = task.backbone, ids.shape
     memory = memory_mask = None
     if encoded:
         memory, memory_mask = backbone.encode(encoded), backbone.memory_mask(encoded)
     seen_now = seen[:, :length]
-    cache = backbone.new_cache(batch, seen.shape[1], memory)
+    cache = backbone.new_cache(batch, seen.shape[1], memory, ahead)
     positions = ops.maximum(ops.cumsum(seen_now, axis=1) - 1, 0)
     return *backbone.decode(ids, cache, 0, positions, seen_now, memory_mask, longest), memory_mask
 
 
-def prefilled(task, ids, encoded, seen, longest=None):
+def prefilled(task, ids, encoded, seen, longest=None, ahead=1):
     """Logits (b, v) after prompts (b, length), the filled cache, and the mask of the memory."""
-    x, cache, memory_mask = prompted(task, ids, encoded, seen, longest)
+    x, cache, memory_mask = prompted(task, ids, encoded, seen, longest, ahead)
     return task.head(x[:, -1]), cache, memory_mask
 
 
@@ -138,7 +141,7 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
         index = length + done - 1  # where the last token goes
         if index == slots:
             slots = roomy(slots + 1)
-            cache = _grown(cache, slots)
+            cache = _grown(cache, task.backbone.decoder.rooms(slots))
             past = ops.pad(past, ((0, 0), (0, slots - index))) if sampler.reads_tokens else ()
         count, most = 1, min(at_once, AT_ONCE, max_new_tokens - done, slots - index)
         while count < most and not any(sampler.masks(done + i, max_new_tokens) for i in (0, count)):
@@ -154,10 +157,10 @@ def _widened(x, slots, value):
     return np.pad(x, ((0, 0), (0, slots - x.shape[1])), constant_values=value)
 
 
-def _grown(cache, slots):
-    """A cache with empty slots behind its own."""
-    more = ((0, 0), (0, 0), (0, slots - cache[0]["self"][0].shape[2]), (0, 0))
-    return [{**layer, "self": tuple(ops.pad(x, more) for x in layer["self"])} for layer in cache]
+def _grown(cache, rooms):
+    """A cache with empty slots behind its own, so that each layer has its room; what has come round stays as it is."""
+    more = lambda x, room: ops.pad(x, ((0, 0), (0, 0), (0, room - x.shape[2]), (0, 0)))  # noqa: E731
+    return [{**layer, "self": tuple(more(x, room) for x in layer["self"])} for layer, room in zip(cache, rooms)]
 
 
 def _programs(task, sampler, scored):

@@ -106,7 +106,7 @@ def _programs(tasks, sampler, scored, count):
         return ops.take_along_axis(ops.log_softmax(logits, axis=-1), tokens[..., None], axis=-1)[..., 0]
 
     def start(ids, encoded, seen, longest, uniform, past, masks):
-        found = [prefilled(task, ids, encoded, seen, longest) for task in tasks]
+        found = [prefilled(task, ids, encoded, seen, longest, ahead=count) for task in tasks]
         logits = found[0][0]
         p = probabilities(logits, past, seen, ids.shape[1], None if masks is None else masks[0])
         tokens = pick(p, uniform[:, 0])[:, None]

@@ -15,6 +15,7 @@ from zoo.nn.layers import dense, dropout
 from zoo.nn.positions import rotate
 from zoo.nn.variants.disentangled import disentangled_bias
 from zoo.nn.variants.qk_norm import qk_norm
+from zoo.nn.variants.ring import remembered
 
 MASKED = -1e9  # finite: a row that sees nothing stays a number
 
@@ -160,8 +161,7 @@ class Attention(keras.layers.Layer):
         else:
             k, v = self.keys_values(x, rotary)
             if cache is not None:
-                cache = tuple(backend.write(old, ops.cast(heads_first(new), old.dtype), index)
-                              for old, new in zip(cache, (k, v)))  # fmt: skip
+                cache = tuple(remembered(old, heads_first(new), index) for old, new in zip(cache, (k, v)))
                 if not causal:  # a causal pass from slot 0 sees just what it has computed
                     k, v = cache
         if distances is not None:

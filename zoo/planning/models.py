@@ -72,7 +72,7 @@ def decode_program(model, rows, slots, memory, platform):
 
     def laid(leaf):
         split = [sharding.DATA_AXES if rows % mesh.num_model_replicas == 0 else (), (), (), ()]
-        split[2] = () if heads % mesh.sizes["model"] else ("model",)
+        split[1] = () if heads % mesh.sizes["model"] else ("model",)
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=mesh.layout(split).backend_layout)
 
     def stateless(values, fn, *args):
