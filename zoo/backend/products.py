@@ -106,6 +106,17 @@ def cross_entropy(logits, labels):
     return ops.log(total) + top, target, top, exponentials / total - ops.cast(hot, "float32")
 
 
+def softmax(scores):
+    """The softmax of float32 scores over their last axis, and what is still to be divided by, or None.
+
+    XLA would make a pass for the division. What is multiplied with the softmax is narrower, and divided in no time.
+    """
+    if keras.backend.backend() == "torch":
+        return ops.softmax(scores, axis=-1), None
+    weights = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
+    return weights, ops.sum(weights, axis=-1, keepdims=True)
+
+
 def dropout(x, rate, seeds):
     """x with a share `rate` of its elements zero and the others larger, by one seed of a `SeedGenerator`.
 

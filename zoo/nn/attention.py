@@ -17,6 +17,7 @@ from zoo.nn.variants.disentangled import disentangled_bias
 from zoo.nn.variants.qk_norm import qk_norm
 from zoo.nn.variants.ring import remembered
 
+FOUR = 256  # queries, from which on a quarter at a time is faster
 MASKED = -1e9  # finite: a row that sees nothing stays a number
 
 
@@ -38,27 +39,35 @@ def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, dro
     """
     if backend.fused_attention_pays() and softcap is None and drop is None:
         return _fused(q, k, v, scale, mask, bias, causal)
-    weigh = partial(_weigh, scale=scale, causal=causal, softcap=softcap, drop=drop)
+    t = q.shape[1]
+    if causal and drop is None and t is not None and t >= FOUR:
+        return _by_blocks(partial(attend, scale=scale, softcap=softcap), q, k, v, mask, bias)
+
+    def weigh(q, k, v, mask, bias):
+        seen = _join(mask, causal, ops.shape(q)[1], ops.shape(k)[1])
+        return attend_cached(q, heads_first(k), heads_first(v), scale, seen, bias, softcap, drop)
+
     return backend.recomputed(weigh, (q, k, v, mask, bias), seeds)  # probabilities are the most memory of a layer
 
 
-def _weigh(q, k, v, mask, bias, scale, causal, softcap, drop):
-    """`attend` by einsums."""
-    _, t, n, h = ops.shape(q)
-    s, heads = ops.shape(k)[1], k.shape[2]
-    q = ops.reshape(q * ops.cast(scale, q.dtype), (-1, t, heads, n // heads, h))
-    scores = ops.einsum("btkgh,bskh->bkgts", q, k)
-    weights = ops.cast(_weights(scores, _join(mask, causal, t, s), bias, softcap), v.dtype)
-    if drop is not None:
-        weights = drop(weights)
-    y = ops.einsum("bkgts,bskh->btkgh", weights, v)
-    return ops.reshape(y, (-1, t, n, h))
+def _by_blocks(attend, q, k, v, mask, bias):
+    """Causal attention, a quarter of the queries at a time over the keys up to its end: 5/8 of the work."""
+    length, ys = q.shape[1], []
+    size = -(-length // 4)
+    for start in range(0, length, size):
+        end = min(start + size, length)
+        block = lambda x: None if x is None else x[:, :, start:end] if x.shape[2] > 1 else x  # noqa: B023, E731
+        cut = lambda x: x if x is None or x.shape[3] == 1 else x[..., :end]  # noqa: B023, E731
+        seen = _join(cut(block(mask)), True, end - start, end, start)
+        ys.append(attend(q[:, start:end], k[:, :end], v[:, :end], mask=seen, bias=cut(block(bias))))
+    return ops.concatenate(ys, axis=1)
 
 
-def attend_cached(q, k, v, scale, mask=None, bias=None, softcap=None):
+def attend_cached(q, k, v, scale, mask=None, bias=None, softcap=None, drop=None):
     """`attend` over keys and values (b, k, s, h), a head's side by side: the few rows of a step are read at full speed.
 
-    The queries of the heads that share keys are rows of one product, so nothing is repeated.
+    The queries of the heads that share keys are rows of one product, so nothing is repeated. The softmax's sums divide
+    what comes out, which is narrower than the weights that go in.
     """
     _, t, n, h = ops.shape(q)
     heads, groups = k.shape[1], n // k.shape[1]
@@ -66,23 +75,24 @@ def attend_cached(q, k, v, scale, mask=None, bias=None, softcap=None):
     q = ops.reshape(ops.transpose(q, (0, 2, 3, 1, 4)), (-1, heads, groups * t, h))
     q, k, v = (x[0] if k.shape[0] == 1 else x for x in (q, k, v))  # one row's axis would cost a copy, see `repeated`
     scores = ops.reshape(ops.matmul(q, ops.swapaxes(k, -1, -2)), (-1, heads, groups, t, ops.shape(k)[-2]))
-    weights = ops.cast(_weights(scores, mask, bias, softcap), v.dtype)
+    scores = _scores(scores, mask, bias, softcap)
+    weights, sums = backend.softmax(scores)
+    weights = ops.cast(weights, v.dtype) if drop is None else drop(ops.cast(weights, v.dtype))
     y = ops.matmul(ops.reshape(weights, (*ops.shape(q)[:-1], ops.shape(k)[-2])), v)
-    y = ops.transpose(ops.reshape(y, (-1, heads, groups, t, h)), (0, 3, 1, 2, 4))
-    return ops.reshape(y, (-1, t, n, h))
+    y = ops.reshape(y, (-1, heads, groups, t, h))
+    y = y if sums is None else ops.cast(y / sums, v.dtype)
+    return ops.reshape(ops.transpose(y, (0, 3, 1, 2, 4)), (-1, t, n, h))
 
 
-def _weights(scores, seen, bias, softcap):
-    """Softmax in float32 of scores (b, k, g, t, s); `seen` is broadcastable to (b, 1, t, s), `bias` to (b, n, t, s)."""
+def _scores(scores, seen, bias, softcap):
+    """Scores (b, k, g, t, s) in float32; `seen` is broadcastable to (b, 1, t, s), `bias` to (b, n, t, s)."""
     scores = ops.cast(scores, "float32")
     if softcap is not None:
         scores = ops.tanh(scores / softcap) * softcap
     if bias is not None:
         bias = ops.reshape(bias, (ops.shape(bias)[0], *scores.shape[1:3], *ops.shape(bias)[2:]))
         scores = scores + ops.cast(bias, "float32")
-    if seen is not None:
-        scores = ops.where(seen[:, :, None], scores, MASKED)
-    return ops.softmax(scores, axis=-1)
+    return scores if seen is None else ops.where(seen[:, :, None], scores, MASKED)
 
 
 def heads_first(x):
@@ -90,11 +100,11 @@ def heads_first(x):
     return ops.swapaxes(x, 1, 2)
 
 
-def _join(mask, causal, t, s):
-    """The mask with causality in it, (b, 1, t, s), or None where everything is seen."""
+def _join(mask, causal, t, s, start=0):
+    """The mask with causality in it, (b, 1, t, s), or None where all is seen; the first query has the index `start`."""
     if not causal:
         return mask
-    lower = ops.arange(t)[:, None] >= ops.arange(s)[None]
+    lower = ops.arange(t)[:, None] + start >= ops.arange(s)[None]
     return lower[None, None] if mask is None else mask & lower
 
 
