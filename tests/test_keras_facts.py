@@ -185,12 +185,14 @@ def reference(q, k, v, scale, mask, bias, causal, softcap):
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("heads", [4, 2, 1])
 @pytest.mark.parametrize("case", ["plain", "causal", "keys", "square", "keys causal", "bias", "bias square causal",
-                                  "softcap causal"])  # fmt: skip
+                                  "softcap causal", "long causal", "long keys causal",
+                                  "long bias square softcap causal"])  # fmt: skip
 def test_attention_equals_numpy(monkeypatch, fused, heads, case):
     """Every combination that some backend's fused operation lacks, on the fused and on the plain path."""
     if fused and keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow's operation is plain einsums, and never used")
     monkeypatch.setattr(backend, "fused_attention_pays", lambda: fused)
+    monkeypatch.setattr(attention, "LONG", 4 if "long" in case else 256)
     rng = np.random.default_rng(0)
     q = rng.normal(size=(2, 6, 4, 8)).astype("float32")
     k, v = (rng.normal(size=(2, 6, heads, 8)).astype("float32") for _ in range(2))

@@ -106,6 +106,13 @@ def cross_entropy(logits, labels):
     return ops.log(total) + top, target, top, exponentials / total - ops.cast(hot, "float32")
 
 
+def fused_attention(q, k, v, bias, mask, scale, causal):
+    """Keras's attention of (b, t, n, h) in one operation."""
+    # `None` would make PyTorch probe its kernels in Python on each call; it runs the fused one all the same.
+    flash = False if keras.backend.backend() == "torch" else None
+    return ops.dot_product_attention(q, k, v, bias, mask, scale, causal, flash)
+
+
 def softmax(scores):
     """The softmax of float32 scores over their last axis, and what is still to be divided by, or None.
 

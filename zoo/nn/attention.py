@@ -17,7 +17,7 @@ from zoo.nn.variants.disentangled import disentangled_bias
 from zoo.nn.variants.qk_norm import qk_norm
 from zoo.nn.variants.ring import remembered
 
-FOUR = 256  # queries, from which on a quarter at a time is faster
+LONG = 256  # queries, from which on a quarter at a time is faster
 MASKED = -1e9  # finite: a row that sees nothing stays a number
 
 
@@ -38,10 +38,13 @@ def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, dro
         (b, t, n, h).
     """
     if backend.fused_attention_pays() and softcap is None and drop is None:
-        return _fused(q, k, v, scale, mask, bias, causal)
-    t = q.shape[1]
-    if causal and drop is None and t is not None and t >= FOUR:
-        return _by_blocks(partial(attend, scale=scale, softcap=softcap), q, k, v, mask, bias)
+        if bias is not None:  # it absorbs mask and causality, since PyTorch takes one or the other
+            seen = _join(mask, causal, ops.shape(q)[1], ops.shape(k)[1])
+            bias = bias if seen is None else ops.where(seen, bias, ops.cast(MASKED, bias.dtype))
+            mask, causal = None, False
+        return backend.fused_attention(q, k, v, bias, mask, scale, causal)
+    if causal and drop is None and (q.shape[1] or 0) >= LONG:  # TensorFlow may not know it yet
+        return _by_quarters(partial(attend, scale=scale, softcap=softcap), q, k, v, mask, bias)
 
     def weigh(q, k, v, mask, bias):
         seen = _join(mask, causal, ops.shape(q)[1], ops.shape(k)[1])
@@ -50,16 +53,14 @@ def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, dro
     return backend.recomputed(weigh, (q, k, v, mask, bias), seeds)  # probabilities are the most memory of a layer
 
 
-def _by_blocks(attend, q, k, v, mask, bias):
+def _by_quarters(attend, q, k, v, mask, bias):
     """Causal attention, a quarter of the queries at a time over the keys up to its end: 5/8 of the work."""
-    length, ys = q.shape[1], []
-    size = -(-length // 4)
-    for start in range(0, length, size):
-        end = min(start + size, length)
-        block = lambda x: None if x is None else x[:, :, start:end] if x.shape[2] > 1 else x  # noqa: B023, E731
-        cut = lambda x: x if x is None or x.shape[3] == 1 else x[..., :end]  # noqa: B023, E731
-        seen = _join(cut(block(mask)), True, end - start, end, start)
-        ys.append(attend(q[:, start:end], k[:, :end], v[:, :end], mask=seen, bias=cut(block(bias))))
+    t, ys = q.shape[1], []
+    seen, size = _join(mask, True, t, t), -(-t // 4)
+    for start in range(0, t, size):
+        rows, keys = slice(start, start + size), slice(min(start + size, t))
+        own = bias if bias is None else bias[:, :, rows if bias.shape[2] > 1 else slice(None), keys]
+        ys.append(attend(q[:, rows], k[:, keys], v[:, keys], mask=seen[:, :, rows, keys], bias=own))
     return ops.concatenate(ys, axis=1)
 
 
@@ -80,7 +81,7 @@ def attend_cached(q, k, v, scale, mask=None, bias=None, softcap=None, drop=None)
     weights = ops.cast(weights, v.dtype) if drop is None else drop(ops.cast(weights, v.dtype))
     y = ops.matmul(ops.reshape(weights, (*ops.shape(q)[:-1], ops.shape(k)[-2])), v)
     y = ops.reshape(y, (-1, heads, groups, t, h))
-    y = y if sums is None else ops.cast(y / sums, v.dtype)
+    y = y if sums is None else ops.cast(ops.divide(y, sums), v.dtype)
     return ops.reshape(ops.transpose(y, (0, 3, 1, 2, 4)), (-1, t, n, h))
 
 
@@ -100,23 +101,12 @@ def heads_first(x):
     return ops.swapaxes(x, 1, 2)
 
 
-def _join(mask, causal, t, s, start=0):
-    """The mask with causality in it, (b, 1, t, s), or None where all is seen; the first query has the index `start`."""
+def _join(mask, causal, t, s):
+    """The mask with causality in it, (b, 1, t, s), or None where everything is seen."""
     if not causal:
         return mask
-    lower = ops.arange(t)[:, None] + start >= ops.arange(s)[None]
+    lower = ops.arange(t)[:, None] >= ops.arange(s)[None]
     return lower[None, None] if mask is None else mask & lower
-
-
-def _fused(q, k, v, scale, mask, bias, causal):
-    """Keras's fused operation; a bias absorbs mask and causality, since PyTorch takes one or the other."""
-    if bias is not None:
-        seen = _join(mask, causal, ops.shape(q)[1], ops.shape(k)[1])
-        bias = bias if seen is None else ops.where(seen, bias, ops.cast(MASKED, bias.dtype))
-        mask, causal = None, False
-    # `None` would make PyTorch probe its kernels in Python on each call; it runs the fused one all the same.
-    flash = False if keras.backend.backend() == "torch" else None
-    return ops.dot_product_attention(q, k, v, bias, mask, scale, causal, flash)
 
 
 class Attention(keras.layers.Layer):
