@@ -16,8 +16,8 @@ from zoo.sharding.words import AXES, DATA_AXES, SHARDS, checked, parse
 
 __all__ = ["AXES", "DATA_AXES", "SHARDS", "apart", "average", "batches", "check_compiled", "current", "everywhere",
            "gathered", "gathering", "in_one_order", "make", "nowhere", "only_alone", "over_processes",
-           "parse", "parts", "pieces", "placed", "plain", "planned", "prepared", "reseed", "scope", "settle", "share",
-           "spread", "together", "use", "whole"]  # fmt: skip
+           "parse", "parts", "pieces", "placed", "plain", "planned", "prepared", "replicates", "reseed", "scope",
+           "settle", "share", "spread", "together", "use", "whole"]  # fmt: skip
 
 _in_force = []  # the mesh, where there is one
 
@@ -120,6 +120,11 @@ def planned(config):
 def pieces():
     """Number of pieces of a batch that programs see apart: 1 but on a mesh on PyTorch or TensorFlow."""
     return current().pieces if _in_force else 1
+
+
+def replicates():
+    """Whether the mesh makes several devices of one process replicas, as on TensorFlow."""
+    return pieces() > processes.count()
 
 
 def spread(task):

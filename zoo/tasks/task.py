@@ -140,6 +140,12 @@ class Task(LoadableTask, Quantizable, keras.Model):
         with sharding.together(self):
             return super().test_step(*args, **kwargs)
 
+    def predict_on_batch(self, x):
+        """Keras's; refused where each of several devices would predict all rows."""
+        if sharding.replicates():
+            raise ValueError("predict_on_batch gives each row once a device on a mesh of one process: use predict.")
+        return super().predict_on_batch(x)
+
     def step(self, *args, **kwargs):
         """Keras's `train_step`, on what this program sees of a batch."""
         return super().train_step(*args, **kwargs)
