@@ -86,24 +86,14 @@ def repeated(more, step, variables):
             leaves = [ops.reshape(x, y.shape) for x, y in zip(leaves, tree.flatten(state))]
             return tree.pack_sequence_as(state, leaves)
 
-        return full(_while(lambda s: more(full(s), given), lambda s: thin(step(full(s), given)), thin(state)))
+        again, once = lambda *s: more(full(s), given), lambda *s: thin(step(full(s), given))
+        return full(ops.while_loop(again, once, thin(state)))
 
     if backend == "jax":
         return compiled(loop, variables, donate=(0,))
     import tensorflow as tf
 
     return tf.function(loop, autograph=False, jit_compile=True)
-
-
-def _while(more, step, state):
-    """`while more(state): state = step(state)` of a list of tensors, in a program of JAX or TensorFlow."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.lax.while_loop(more, step, state)
-    import tensorflow as tf
-
-    return tf.while_loop(lambda *s: more(s), lambda *s: step(s), state)
 
 
 def _repeated_by_torch(more, step, variables):

@@ -1,6 +1,6 @@
 """Attention: many heads over one memory, with whatever mask, bias and cache it is given.
 
-`attend` chooses between a backend's fused operation and plain einsums, `attend_cached` reads a cache where it lies;
+`attend` chooses between a backend's fused operation and `attend_heads`, which reads a cache where it lies as well;
 `Attention` owns the four projections. None knows how masks and biases come about. Letters: b batch, t time, s memory,
 n heads, k key/value heads, g = n // k, h head width, d hidden width.
 """
@@ -48,7 +48,7 @@ def attend(q, k, v, scale, mask=None, bias=None, causal=False, softcap=None, dro
 
     def weigh(q, k, v, mask, bias):
         seen = _join(mask, causal, ops.shape(q)[1], ops.shape(k)[1])
-        return attend_cached(q, heads_first(k), heads_first(v), scale, seen, bias, softcap, drop)
+        return attend_heads(q, heads_first(k), heads_first(v), scale, seen, bias, softcap, drop)
 
     return backend.recomputed(weigh, (q, k, v, mask, bias), seeds)  # probabilities are the most memory of a layer
 
@@ -64,8 +64,8 @@ def _by_quarters(attend, q, k, v, mask, bias):
     return ops.concatenate(ys, axis=1)
 
 
-def attend_cached(q, k, v, scale, mask=None, bias=None, softcap=None, drop=None):
-    """`attend` over keys and values (b, k, s, h), a head's side by side: the few rows of a step are read at full speed.
+def attend_heads(q, k, v, scale, mask=None, bias=None, softcap=None, drop=None):
+    """`attend` over keys and values (b, k, s, h), a head's side by side, which products read at full speed.
 
     The queries of the heads that share keys are rows of one product, so nothing is repeated. The softmax's sums divide
     what comes out, which is narrower than the weights that go in.
@@ -171,6 +171,6 @@ class Attention(keras.layers.Layer):
         if cache is None or causal:
             y = attend(q, k, v, self.scale, seen, bias, causal, self.softcap, drop, drop and seeds)
         else:
-            y = attend_cached(q, k, v, self.scale, seen, bias, self.softcap)
+            y = attend_heads(q, k, v, self.scale, seen, bias, self.softcap)
         y = self.out(ops.reshape(y, (-1, ops.shape(x)[1], self.heads * self.width)))
         return y if cache is None or self.cross else (y, cache)
