@@ -1,11 +1,14 @@
-"""One process of several, or one alone: prints, as JSON, what tests/test_processes.py compares.
+"""One process of several, or one alone: writes, as JSON, what tests/test_processes.py compares.
 
 ZOO_TEST_DEVICES=2 python -m tests.several 0 2 localhost:1234 DIRECTORY data:4    the first of two processes
 ZOO_TEST_DEVICES=1 python -m tests.several 0 1 - DIRECTORY none                   one device, which must be the same
 """
 
+import contextlib
+import io
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -76,10 +79,11 @@ def words():
 if __name__ == "__main__":
     if COUNT != "1":
         processes.start(COORDINATOR, int(COUNT), int(INDEX))
-    found = {}
-    for mesh in MESHES:
-        with sharded.scope(mesh):
-            found[mesh] = results(mesh.replace("/", "-").replace(",", "-").replace(":", ""))
-    found["words"] = words() if COUNT != "1" else None
-    if processes.is_first():
-        print(json.dumps(found))
+    found, printed = {}, io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        for mesh in MESHES:
+            with sharded.scope(mesh):
+                found[mesh] = results(mesh.replace("/", "-").replace(",", "-").replace(":", ""))
+        found["words"] = words() if COUNT != "1" else None
+    # not to stdout, where Gloo's threads write too
+    Path(DIRECTORY, f"found-{INDEX}-{COUNT}.json").write_text(json.dumps([found, printed.getvalue()]))
