@@ -36,6 +36,7 @@ flags.DEFINE_integer("batch", 32, "Rows in a batch.")
 flags.DEFINE_integer("length", 64, "Tokens that texts are cut to.")
 flags.DEFINE_float("learning_rate", 5e-5, "Highest learning rate.")
 flags.DEFINE_float("adapter_learning_rate", 1e-3, "That of contestants with an adapter, such as zoo:jax:lora.")
+flags.DEFINE_list("sizes", [], "Of a model from random weights, such as num_layers=2,vocabulary_size=4000.")
 flags.DEFINE_integer("rounds", 3, "Seeds.")
 flags.DEFINE_string("output", None, "Prefix of the file .json.")
 flags.DEFINE_string("worker", None, "Used by the benchmark itself.")
@@ -115,9 +116,11 @@ def write_new(directory):
     random.seed(0)
     train, test, kind = load()
     backbone, tokenizer, fields = NEW[FLAGS.task]
+    given = {name: int(value) for name, value in (size.split("=") for size in FLAGS.sizes)}
+    tokenizer["vocabulary_size"] = given.pop("vocabulary_size", tokenizer["vocabulary_size"])
     tokenizer = zoo.Tokenizer.train([*train.x, *(train.y if kind == "translate" else ())], **tokenizer)
     ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in ("pad", "bos", "eos")}
-    backbone = getattr(zoo, backbone)(vocabulary_size=tokenizer.vocabulary_size, **{**SIZES, **ids, **fields})
+    backbone = getattr(zoo, backbone)(vocabulary_size=tokenizer.vocabulary_size, **{**SIZES, **fields, **ids, **given})
     if kind == "translate":
         model = zoo.Seq2SeqLM(backbone, tokenizer)
     else:

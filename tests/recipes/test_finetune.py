@@ -106,6 +106,20 @@ def test_every_task_runs_without_a_file(tmp_path):
         drawn = {"tag": "confusion", "relate": "confusion", "answer": "scores", "seq2seq": "lengths"}.get(task)
         assert drawn is None or (tmp_path / task / f"{drawn}.png").is_file()
         assert (tmp_path / task / "preset" / "README.md").is_file()
+        if task == "seq2seq":
+            records = [json.loads(line) for line in (tmp_path / task / "predictions.jsonl").read_text().splitlines()]
+            assert_lead(measures["rougeL_of_lead"]["value"], records)
+
+
+def assert_lead(value, records):
+    """It is what rouge-score finds of some number of first words, and no less than of as many as references have."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"])
+    of = {count: np.mean([scorer.score(one["reference"], " ".join(one["input"].split()[:count]))["rougeL"].fmeasure
+                          for one in records]) for count in range(1, 40)}  # fmt: skip
+    usual = round(np.median([len(one["reference"].split()) for one in records]))
+    assert value >= of[usual] - 1e-9 and min(abs(one - value) for one in of.values()) < 1e-9
 
 
 @pytest.mark.uncompiled
