@@ -65,8 +65,6 @@ def main():
     # Everything that can be wrong with what was asked for, before anything is made.
     common.recall_flags()
     common.choose_backend()
-    if common.several():
-        raise ValueError("finetune.py runs in one process, on as many devices as that has: start it once.")
     common.check_training_flags()
     parts = {name: some(part) for name, part in open_examples().items()}
     labels = None
@@ -80,14 +78,16 @@ def main():
     FLAGS.search = None  # its best flags are this run's
 
     # The model, and examples as its arrays.
+    from zoo import training  # before the seed, for libraries that are imported draw numbers
+
     random.seed(FLAGS.seed)  # all that is drawn starts here; Keras's set_random_seed imports every backend
-    model = preset_model(labels) if FLAGS.preset else new_model(labels, make_tokenizer(parts["train"], output))
+    with common.in_turn("tokenizer"):
+        tokenizer = None if FLAGS.preset else make_tokenizer(parts["train"], output)
+    model = preset_model(labels) if FLAGS.preset else new_model(labels, tokenizer)
     model.max_length = FLAGS.sequence_length
     if FLAGS.adapter:
         adapting.put(model, FLAGS.adapter)
         check_length(model.backbone.position_limit)
-    from zoo import training
-
     compile_model(model)
     parts = {name: answered(model, part, name) for name, part in parts.items()}
     data = {name: batches(model, parts[name], held_out=name != "train") for name in ("train", "validation")}
@@ -123,10 +123,11 @@ def main():
     found, records, *sides = measuring.measure(model, FLAGS.task, part, FLAGS.measure, seed=FLAGS.seed,
                                                batch_size=FLAGS.batch_size, **options)  # fmt: skip
     measures = {"task": FLAGS.task, "data": FLAGS.test_data or FLAGS.data, "step": done, **found}
-    measuring.write(output, measures, records)
-    measuring.draw(output, FLAGS.task, *sides, title=f"{FLAGS.task} on {measures['data']}")
-    if whole:
-        write_card(model, measures, output)
+    if common.is_first():
+        measuring.write(output, measures, records)
+        measuring.draw(output, FLAGS.task, *sides, title=f"{FLAGS.task} on {measures['data']}")
+        if whole:
+            write_card(model, measures, output)
     measuring.show(measures)
     print(f"\nThe run is in {output}. Load the model with\n\n    {load}")
 
@@ -167,6 +168,8 @@ def check_flags():
         raise ValueError(f"--class_weights needs one label an example, not --problem={FLAGS.problem}: leave it out.")
     if FLAGS.accumulate > 1 and FLAGS.task not in ("seq2seq", "instruct"):
         raise ValueError(f"--accumulate={FLAGS.accumulate} is for tasks that predict tokens: leave it out.")
+    if FLAGS.search and common.several():
+        raise ValueError(f"--search={FLAGS.search} runs in one process: search there, and start several with the best.")
     if FLAGS.adapter:
         method, _ = adapting.parsed(FLAGS.adapter)
         if not FLAGS.preset:
@@ -241,9 +244,9 @@ def with_chat_template(tokenizer):
 def make_tokenizer(train, output):
     """A tokenizer trained on the examples' texts, kept beside the run."""
     kept = output / "tokenizer"
-    if not (output / "run.cfg").exists():
-        FLAGS.family = FLAGS.family or FAMILIES.get(FLAGS.task, "bert")
-        FLAGS.vocabulary_size = FLAGS.vocabulary_size or SIZES["vocabulary_size"]
+    FLAGS.family = FLAGS.family or FAMILIES.get(FLAGS.task, "bert")
+    FLAGS.vocabulary_size = FLAGS.vocabulary_size or SIZES["vocabulary_size"]
+    if common.is_first() and not (output / "run.cfg").exists():
         kind = TOKENIZERS.get(FLAGS.family, "bpe")
         texts = list(texts_in((train.x, train.y)))
         tokenizer = zoo.Tokenizer.train(texts, kind=kind, vocabulary_size=FLAGS.vocabulary_size, num_sentinels=0)
@@ -313,7 +316,7 @@ def batches(model, part, held_out):
         count = np.bincount(y[np.broadcast_to(True if w is None else w > 0, y.shape)], minlength=model.num_classes)
         w = (1 if w is None else w) * (count.sum() / np.maximum(count, 1) / (count > 0).sum())[y]
     exact = FLAGS.backend == "torch"
-    return zoo.data.Batches(x, y, w, FLAGS.batch_size, FLAGS.seed, held_out, exact)
+    return zoo.data.Batches(x, y, w, FLAGS.batch_size, FLAGS.seed, held_out, exact, *common.data_slice())
 
 
 def describe(model, parts, done):
@@ -331,6 +334,7 @@ def train(model, data, output, done, validate):
     title = f"{FLAGS.task}, {model.backbone.num_parameters / 1e6:.1f}M parameters, on {FLAGS.data}"
     reports = [log, training.LossPlot(output / "loss.png", log.path, title), training.ProgressBar()]
     reports += [training.TensorBoard(output / "tensorboard")] if FLAGS.tensorboard else []
+    reports = reports if common.is_first() else []
     with training.Interruption() as stop:
         monitor = training.Monitor(
             reports, steps=FLAGS.steps, tokens_per_step=data.tokens_per_batch, done=done, every=FLAGS.log_every,

@@ -51,6 +51,7 @@ def results(name):
     return found | {
         "evaluate": model.evaluate(x, y, sample_weight=w, batch_size=4, verbose=0),
         "predict": [model.predict({k: v[:n] for k, v in x.items()}, batch_size=4, verbose=0).tolist() for n in (8, 5)],
+        "score": np.concatenate(model.log_likelihoods(x, y, w)).tolist(),
         "generate": model.generate({"token_ids": ids[:4, :6]}, max_new_tokens=6).tolist(),
     }  # fmt: skip
 

@@ -42,6 +42,23 @@ def test_a_step_is_the_same_in_any_order():
     assert [batch[1].tolist() for batch in data.iterate(25, 27)][1] == steps[26]
 
 
+@pytest.mark.parametrize("held_out", [False, True])
+def test_slices_of_processes_make_the_batch(held_out):
+    x, y, _ = arrays()
+    options = {"batch_size": 8, "seed": 3, "held_out": held_out}
+    whole, slices = (
+        Batches(x, y, **options),
+        [Batches(x, y, **options, process_index=i, process_count=4) for i in range(4)],
+    )
+    for step in (0, 7, 25):
+        (ids, labels, w), parts = whole.batch(step), [part.batch(step) for part in slices]
+        assert np.array_equal(np.concatenate([part[0]["token_ids"] for part in parts]), ids["token_ids"])
+        assert all(np.array_equal(np.concatenate([part[i] for part in parts]), one) for i, one in ((1, labels), (2, w)))
+    assert sum((part.rows_of(7) for part in slices), []) == whole.rows_of(7)
+    with pytest.raises(ValueError, match="batch_size=8 does not divide into 3 slices"):
+        Batches(x, y, **options, process_count=3)
+
+
 def test_held_out_rows_come_once_and_can_be_put_back():
     x, y, _ = arrays()
     data = Batches(x, y, batch_size=8, held_out=True)

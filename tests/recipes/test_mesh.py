@@ -58,7 +58,7 @@ runpy.run_path(os.path.abspath("recipes/" + sys.argv[0]), run_name="__main__")
 @pytest.mark.parametrize("flags, message", [
     (["pretrain.py"], "2 processes need --mesh, such as --mesh=data:8"),
     (["pretrain.py", "--mesh=data:2", "--data=README.md"], "Several processes need --output, a directory that all"),
-    (["finetune.py", "--mesh=data:2"], "finetune.py runs in one process"),
+    (["finetune.py", "--mesh=data:2"], "Several processes need --output, a directory that all"),
     (["generate.py", "--mesh=data:2", "--preset=x"], "Several processes read no standard input: give --prompt or"),
 ])  # fmt: skip
 def test_what_several_processes_need_is_said(flags, message):

@@ -9,9 +9,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from keras import ops
 
-from zoo import checkpoint
+from zoo import checkpoint, processes
 from zoo.adapters.attach import PREFIX, beside, held, in_use, put, train_only
 from zoo.adapters.formats import FORMATS, head_rows, task_of
 from zoo.loading import weights
@@ -35,7 +34,7 @@ class _Adapter(checkpoint.Checkpoint):
 
 
 def save(model, directory, name=None, base=None):
-    """Writes an adapter, and the heads that were trained with it.
+    """Writes an adapter, and the heads that were trained with it. All processes bring their parts, the first writes.
 
     LoRA, IA³ and prompts as `peft.PeftModel.from_pretrained` reads them; bottlenecks, which peft does not have, for
     `load` alone.
@@ -63,7 +62,12 @@ def save(model, directory, name=None, base=None):
         "inference_mode": True,
         "modules_to_save": sorted({module for _, module in heads.values() if module}) or None,
     }
-    directory = Path(directory)
+    if processes.is_first():
+        _write(Path(directory), config, tensors)
+    processes.barrier("adapter")
+
+
+def _write(directory, config, tensors):
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory) as staged:
         (file,) = checkpoint.write(staged, tensors.items(), max_shard_size=1 << 62)
@@ -126,7 +130,7 @@ def _heads(model, rows):
                 "adapter and save a preset."
             )
         (theirs, *_), move = rows[name]
-        heads[theirs] = np.asarray(move.save([ops.convert_to_numpy(v)])), theirs.rpartition(".")[0]
+        heads[theirs] = np.asarray(move.save([processes.whole(v.value)])), theirs.rpartition(".")[0]
     return heads
 
 

@@ -8,8 +8,8 @@ import collections
 import re
 
 import numpy as np
-from keras import ops
 
+from zoo import processes
 from zoo.adapters import peft
 from zoo.adapters.attach import TOKENS, kernels
 from zoo.adapters.layers import IA3, Bottleneck, LoRA, Prompt
@@ -61,7 +61,7 @@ class LoRAFormat:
     @staticmethod
     def write(model, adapters):
         rows, sizes = peft_rows(model), widths(model)
-        own = {kernel: (*map(ops.convert_to_numpy, (adapter.a, adapter.b)), adapter.scale)
+        own = {kernel: (processes.whole(adapter.a.value), processes.whole(adapter.b.value), adapter.scale)
                for kernel, adapter in adapters.items()}  # fmt: skip
         tensors, ranks = peft.to_tensors(rows, sizes, own)
         known = peft.modules(rows, sizes)
@@ -111,7 +111,7 @@ class IA3Format:
     @staticmethod
     def write(model, adapters):
         rows, sizes = peft_rows(model), widths(model)
-        own = {kernel: (ops.convert_to_numpy(one.scale), one.on_inputs) for kernel, one in adapters.items()}
+        own = {kernel: (processes.whole(one.scale.value), one.on_inputs) for kernel, one in adapters.items()}
         tensors, kinds = peft.vectors_to_tensors(rows, sizes, own)
         known = peft.modules(rows, sizes)
         chosen, inner = peft.feedforwards(kinds, known)
@@ -138,7 +138,7 @@ class PromptFormat:
     @staticmethod
     def write(model, adapters):
         shape = backbone_of(model).config
-        vectors = ops.convert_to_numpy(adapters[TOKENS].vectors) * np.float32(shape.embedding_scale)
+        vectors = processes.whole(adapters[TOKENS].vectors.value) * np.float32(shape.embedding_scale)
         config = {
             "num_virtual_tokens": len(vectors),
             "token_dim": vectors.shape[1],
@@ -169,7 +169,7 @@ class BottleneckFormat:
     def write(model, adapters):
         held = [(f"{kernel}/{v.name}", v) for kernel, one in adapters.items() for v in one.variables]
         config = {"activation": next(iter(adapters.values())).activation}
-        return config, {name: ops.convert_to_numpy(v) for name, v in held}
+        return config, {name: processes.whole(v.value) for name, v in held}
 
     @staticmethod
     def read(model, config, tensors):

@@ -34,19 +34,26 @@ class Batches:
         seed: of the order.
         held_out: whether the rows are for evaluation.
         exact: whether batches have the very length of their longest text, where no program is compiled for it.
+        process_index, process_count: which slice of each batch is given, and of how many, where processes share a
+            batch. The slices of one batch have the same length.
 
     Attributes:
         rows: n.
         index: of held-out rows, which of the n is at each place, so that predictions can be put back.
 
     Raises:
-        ValueError: fewer rows than one batch to train on.
+        ValueError: fewer rows than one batch to train on, or slices that do not divide a batch.
     """
 
-    def __init__(self, x, y, w=None, batch_size=32, seed=0, held_out=False, exact=False):
+    def __init__(self, x, y, w=None, batch_size=32, seed=0, held_out=False, exact=False, process_index=0,
+                 process_count=1):  # fmt: skip
+        if batch_size % process_count:
+            raise ValueError(f"batch_size={batch_size} does not divide into {process_count} slices.")
         self.x, self.y, self.rows = x, np.asarray(y), len(y)
         self.w = np.ones(self.rows, "float32") if w is None else np.asarray(w, "float32")
         self.batch_size, self.seed, self.held_out, self.exact = batch_size, seed, held_out, exact
+        rows = batch_size // process_count
+        self._slice = slice(process_index * rows, (process_index + 1) * rows)
         mask = x.get("padding_mask", x.get("segment_ids"))
         self._encoder = self._lengths(np.ones_like(x["token_ids"]) if mask is None else mask)
         by_token = self.w.ndim > 1
@@ -74,7 +81,7 @@ class Batches:
         return round((self._encoder.mean() + own) * self.batch_size)
 
     def batch(self, step):
-        """(x, y, w) of a step; y and w have the rows of x."""
+        """(x, y, w) of a step, or this process's slice of them; y and w have the rows of x."""
         if step < 0 or (self.held_out and step >= len(self)):
             raise IndexError(f"There is no batch {step}" + f" among {len(self)}." * self.held_out)
         if self.held_out:
@@ -82,14 +89,15 @@ class Batches:
             missing = self.batch_size - len(index)
             x, y, w = self._cut(np.concatenate([index, np.repeat(index[-1:], missing)]))
             w[len(index) :] = 0
-            return x, y, w
-        epoch, place = divmod(step, len(self))
-        return self._cut(self._epoch(epoch)[place])
+        else:
+            epoch, place = divmod(step, len(self))
+            x, y, w = self._cut(self._epoch(epoch)[place])
+        return {key: value[self._slice] for key, value in x.items()}, y[self._slice], w[self._slice]
 
     def rows_of(self, step):
         """(epoch, row) of each row of a step's batch in training."""
         epoch, place = divmod(step, len(self))
-        return [(epoch, int(row)) for row in self._epoch(epoch)[place]]
+        return [(epoch, int(row)) for row in self._epoch(epoch)[place][self._slice]]
 
     def _epoch(self, epoch):
         """(batches, batch_size): the rows of each batch of an epoch."""

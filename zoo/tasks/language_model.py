@@ -65,7 +65,6 @@ class LanguageModel(Task):
 
     def log_likelihoods(self, x, labels, weights):
         """Log-probabilities of the labels whose weight is not 0, a float32 array a row, in nats."""
-        sharding.only_alone("Scoring texts")
 
         def scores(x, labels):
             picked = ops.take_along_axis(ops.log_softmax(self(x), axis=-1), labels[..., None], axis=-1)

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo import backend, pretrained, sharding
+from zoo import backend, sharding
 from zoo import weights as files
 from zoo.checkpoint import Checkpoint
 from zoo.families.rows import linear
 from zoo.generation.loop import padded
-from zoo.loading import entry_of, load, weights
+from zoo.loading import entry_of, load, save, weights
 from zoo.tasks import sentence_files
 from zoo.tasks.downstream import Downstream, is_pair
 from zoo.tasks.multiple_choice import rows_of, tokenized_groups
@@ -257,8 +257,8 @@ class TextEmbedder(Downstream):
         """Writes a preset that `sentence_transformers.SentenceTransformer` and `transformers.AutoModel` open too."""
         entry, kind = entry_of(self.backbone), type(self).__name__
         kind = kind if kind in entry.architectures else "Backbone"
-        pretrained.save(directory, entry, self.config, kind, weights(self.backbone), _Beside(self, dtype), dtype=dtype,
-                        max_shard_size=max_shard_size)  # fmt: skip
+        save(self.backbone, directory, entry, kind, _Beside(self, dtype), dtype=dtype,
+             max_shard_size=max_shard_size)  # fmt: skip
 
     def _own_weights(self):
         """Those beside the backbone's, by name."""
