@@ -68,7 +68,9 @@ def load():
         parts, kind = [pairs(folder, name) for name in ("train", "test_2016_flickr")], "translate"
     elif FLAGS.task == "chnsenticorp":
         columns, kind = {"text": "review", "label": "label"}, "classify"
-        parts = data.examples(kind, folder / "ChnSentiCorp_htl_all.csv", columns, "single").split(0.2)
+        whole = data.examples(kind, folder / "ChnSentiCorp_htl_all.csv", columns, "single")
+        order = np.random.default_rng(0).permutation(len(whole))  # the file has the good ones first
+        parts = whole.take(order.tolist()).split(0.2)
     else:
         names, columns, kind = {
             "sst2": (("train.tsv", "dev.tsv"), {"text": 0, "label": 1}, "classify"),
