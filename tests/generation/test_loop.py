@@ -92,14 +92,14 @@ def test_a_bucket_compiles_once(lm, monkeypatch):
 
     monkeypatch.setattr(type(lm.backbone), "decode", counted)
     greedy = samplers.Greedy(logit_bias={5: 0.5})  # programs of its own
-    tokens_of(lm, [[7] * 20], 100, greedy)
+    tokens_of(lm, [[7] * 32], 100, greedy)
     if keras.backend.backend() == "torch":  # a prefill runs each time, a step is recorded once a size
         first = [shape for shape in traces if shape[0] == (1, 1)]
     else:
         first = list(traces)
     assert {slots for _, slots in first} == {64, 128, 192}
     traces.clear()
-    for length, new in ((1, 3), (32, 90), (9, 12), (25, 101)):
+    for length, new in ((2, 3), (32, 90), (9, 12), (25, 101)):
         tokens_of(lm, [[7] * length], new, greedy)
     assert not [shape for shape in traces if keras.backend.backend() != "torch" or shape[0] == (1, 1)]
 

@@ -18,9 +18,9 @@ from zoo.backend.products import (
     softmax,
     write,
 )
-from zoo.backend.programs import compiled, feed, no_gradients, repeated, scan
+from zoo.backend.programs import compiled, compiles, feed, no_gradients, repeated, scan
 
-__all__ = ["Blank", "add_product", "compiled", "cross_entropy", "device_name", "dropout", "feed", "fuse",
+__all__ = ["Blank", "add_product", "compiled", "compiles", "cross_entropy", "device_name", "dropout", "feed", "fuse",
            "fused_attention", "fused_attention_pays", "give", "global_norm", "is_uninitialised", "jax_platform",
            "logits_at_once", "no_gradients", "product", "recomputed", "remat", "repeated", "scaled", "scan", "scanned",
            "softmax", "spread", "targeting", "uninitialised", "with_gradients", "write"]  # fmt: skip

@@ -30,6 +30,11 @@ def feed(batches, ragged=True):
     return steps.prefetch(2).with_options(options)
 
 
+def compiles():
+    """Whether `compiled` makes a program for each set of shapes, as all but PyTorch do."""
+    return keras.backend.backend() != "torch"
+
+
 def compiled(fn, variables, donate=()):
     """`fn` of tensors as one compiled program where the backend has one, for inference.
 

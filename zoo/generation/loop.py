@@ -35,9 +35,13 @@ def roomy(n):
     return size
 
 
-def slotted(rows, max_new_tokens):
-    """Prompts padded on the left: ids (b, slots), and 0 where `seen` (b, slots) is padding; the prompts' length."""
-    length = bucketed(max(map(len, rows)))
+def slotted(rows, max_new_tokens, exact=False):
+    """Prompts padded on the left: ids (b, slots), and 0 where `seen` (b, slots) is padding; the prompts' length.
+
+    That is a bucket's, or with `exact` that of the longest.
+    """
+    length = max(map(len, rows))
+    length = length if exact else bucketed(length)
     ids = np.zeros((len(rows), length + bucketed(max_new_tokens)), "int32")
     seen = np.ones_like(ids)
     for i, row in enumerate(rows):
@@ -46,10 +50,10 @@ def slotted(rows, max_new_tokens):
     return ids, seen, length
 
 
-def prompted(task, ids, encoded, seen, longest=None, ahead=1):
+def prompted(task, ids, encoded, seen, longest=None, ahead=1, padded=True):
     """Hidden states (b, length, d) of prompts (b, length), the filled cache, and the mask of the memory.
 
-    Steps will write up to `ahead` tokens at once.
+    Steps will write up to `ahead` tokens at once. Prompts that are not `padded` need no mask.
     """
     backbone, (batch, length) = task.backbone, ids.shape
     memory = memory_mask = None
@@ -58,12 +62,13 @@ def prompted(task, ids, encoded, seen, longest=None, ahead=1):
     seen_now = seen[:, :length]
     cache = backbone.new_cache(batch, seen.shape[1], memory, ahead)
     positions = ops.maximum(ops.cumsum(seen_now, axis=1) - 1, 0)
+    seen_now = seen_now if padded else None
     return *backbone.decode(ids, cache, 0, positions, seen_now, memory_mask, longest), memory_mask
 
 
-def prefilled(task, ids, encoded, seen, longest=None, ahead=1):
+def prefilled(task, ids, encoded, seen, longest=None, ahead=1, padded=True):
     """Logits (b, v) after prompts (b, length), the filled cache, and the mask of the memory."""
-    x, cache, memory_mask = prompted(task, ids, encoded, seen, longest, ahead)
+    x, cache, memory_mask = prompted(task, ids, encoded, seen, longest, ahead, padded)
     return task.head(x[:, -1]), cache, memory_mask
 
 
@@ -110,7 +115,7 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
     vocabulary, tensor, done = task.config.vocabulary_size, sharding.placed, 0
     host = processes.whole if processes.count() > 1 else lambda x: np.asarray(ops.convert_to_numpy(x))
     sampler.check(vocabulary)
-    ids, seen, length = slotted(rows, 0)
+    ids, seen, length = slotted(rows, 0, exact=not backend.compiles())
     slots, texts, stopped = roomy(length + 1), [[] for _ in rows], np.zeros(len(rows), bool)
     prefill, run = kept(task, (sampler.in_programs, scored), lambda: _programs(task, sampler.in_programs, scored))
     ends = ops.convert_to_tensor(np.isin(np.arange(vocabulary), stop_ids))
@@ -127,7 +132,8 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
 
     encoded = {name: tensor(x) for name, x in (memory_inputs or {}).items()}
     past = tensor(_widened(ids, slots, 0)) if sampler.reads_tokens else ()
-    found, logs, cache, memory_mask = prefill(tensor(ids), encoded, past, given(1))
+    padding = tensor(seen) if backend.compiles() or not seen.all() else None
+    found, logs, cache, memory_mask = prefill(tensor(ids), encoded, past, padding, given(1))
     fixed["memory_mask"], count = memory_mask, 1
     while True:
         found, logs = host(found), host(logs)
@@ -176,8 +182,9 @@ def _programs(task, sampler, scored):
             logs = ops.take_along_axis(ops.log_softmax(logits, axis=-1), tokens, axis=1)
         return tokens, logs
 
-    def prefill(ids, encoded, past, given):
-        logits, cache, memory_mask = prefilled(task, ids, encoded, given["seen"], given["longest"])
+    def prefill(ids, encoded, past, padding, given):
+        padded = padding is not None
+        logits, cache, memory_mask = prefilled(task, ids, encoded, given["seen"], given["longest"], padded=padded)
         return *choose(logits, past, ids.shape[1], 0, given), cache, memory_mask
 
     def more(state, given):
