@@ -147,8 +147,7 @@ def test_what_several_processes_cannot_do_is_refused(backend, monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     monkeypatch.setattr(sharding, "_in_force", [None])
     task, model = zoo.MaskedLM, mock.Mock()  # they refuse before they look at it
-    for call, what in ((lambda: task.fill_mask(model, "[MASK]"), "fill_mask"), (lambda: task.fit(model, {}), "fit on"),
-                       (lambda: task.log_likelihoods(model, {}, [], []), "Scoring texts")):  # fmt: skip
+    for call, what in ((lambda: task.fill_mask(model, "[MASK]"), "fill_mask"), (lambda: task.fit(model, {}), "fit on")):
         with pytest.raises(ValueError, match=f"{what}.* works in one process alone: save the model"):
             call()
 
