@@ -78,7 +78,7 @@ def main():
     FLAGS.search = None  # its best flags are this run's
 
     # The model, and examples as its arrays.
-    from zoo import training  # before the seed, for libraries that are imported draw numbers
+    from zoo import training  # before the seed, for Keras draws a number while it is imported
 
     random.seed(FLAGS.seed)  # all that is drawn starts here; Keras's set_random_seed imports every backend
     with common.in_turn("tokenizer"):

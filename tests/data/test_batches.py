@@ -46,10 +46,8 @@ def test_a_step_is_the_same_in_any_order():
 def test_slices_of_processes_make_the_batch(held_out):
     x, y, _ = arrays()
     options = {"batch_size": 8, "seed": 3, "held_out": held_out}
-    whole, slices = (
-        Batches(x, y, **options),
-        [Batches(x, y, **options, process_index=i, process_count=4) for i in range(4)],
-    )
+    whole = Batches(x, y, **options)
+    slices = [Batches(x, y, **options, process_index=i, process_count=4) for i in range(4)]
     for step in (0, 7, 25):
         (ids, labels, w), parts = whole.batch(step), [part.batch(step) for part in slices]
         assert np.array_equal(np.concatenate([part[0]["token_ids"] for part in parts]), ids["token_ids"])
