@@ -117,7 +117,8 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
     sampler.check(vocabulary)
     ids, seen, length = slotted(rows, 0, exact=not backend.compiles())
     slots, texts, stopped = roomy(length + 1), [[] for _ in rows], np.zeros(len(rows), bool)
-    prefill, run = kept(task, (sampler.in_programs, scored), lambda: _programs(task, sampler.in_programs, scored))
+    kind = sampler.in_programs, scored, backend.compiles() or not seen.all()
+    prefill, run = kept(task, kind, lambda: _programs(task, *kind))
     ends = ops.convert_to_tensor(np.isin(np.arange(vocabulary), stop_ids))
     fixed = {"longest": tensor(np.array([len(row) + max_new_tokens for row in rows], "int32")), "ends": ends,
              "begin": tensor(np.array(length, "int32"))}  # fmt: skip
@@ -132,8 +133,7 @@ def decode(task, rows, max_new_tokens, sampler, uniform, stop_ids, memory_inputs
 
     encoded = {name: tensor(x) for name, x in (memory_inputs or {}).items()}
     past = tensor(_widened(ids, slots, 0)) if sampler.reads_tokens else ()
-    padding = tensor(seen) if backend.compiles() or not seen.all() else None
-    found, logs, cache, memory_mask = prefill(tensor(ids), encoded, past, padding, given(1))
+    found, logs, cache, memory_mask = prefill(tensor(ids), encoded, past, given(1))
     fixed["memory_mask"], count = memory_mask, 1
     while True:
         found, logs = host(found), host(logs)
@@ -169,8 +169,8 @@ def _grown(cache, rooms):
     return [{**layer, "self": tuple(more(x, room) for x in layer["self"])} for layer, room in zip(cache, rooms)]
 
 
-def _programs(task, sampler, scored):
-    """The compiled prefill, and the compiled loop of a few steps, of a task with a sampler."""
+def _programs(task, sampler, scored, padded):
+    """The compiled prefill, and the compiled loop of a few steps, of a task with a sampler; see `prompted`."""
 
     def choose(logits, past, end, column, given):
         """Tokens (b, 1) and their log-probabilities."""
@@ -182,8 +182,7 @@ def _programs(task, sampler, scored):
             logs = ops.take_along_axis(ops.log_softmax(logits, axis=-1), tokens, axis=1)
         return tokens, logs
 
-    def prefill(ids, encoded, past, padding, given):
-        padded = padding is not None
+    def prefill(ids, encoded, past, given):
         logits, cache, memory_mask = prefilled(task, ids, encoded, given["seen"], given["longest"], padded=padded)
         return *choose(logits, past, ids.shape[1], 0, given), cache, memory_mask
 
