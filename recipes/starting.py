@@ -12,7 +12,7 @@ from zoo import pretrained
 from zoo.tokenizers.chat import PLAIN
 
 FLAGS = flags.FLAGS
-FAMILIES = {"seq2seq": "bart", "instruct": "llama", "prefer": "llama"}  # of a new model; of other tasks bert
+FAMILIES = {"seq2seq": "t5", "instruct": "llama", "prefer": "llama"}  # of a new model; of other tasks bert
 TOKENIZERS = {"bert": "wordpiece", "t5": "unigram"}  # what is trained for a new model; else bpe
 SIZES = {"num_layers": 2, "num_heads": 4, "hidden_dim": 128, "vocabulary_size": 4096}
 
