@@ -16,6 +16,9 @@ FLAGS = flags.FLAGS
 BACKENDS = ("jax", "torch", "tensorflow")
 LAUNCHERS = ("SLURM_STEP_NODELIST", "OMPI_COMM_WORLD_SIZE", "WORLD_SIZE", "TF_CONFIG", "TPU_WORKER_HOSTNAMES")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "wsd", "constant")
+_ROBERTA = {"kind": "bpe", "template": "roberta", "special_tokens": {
+    "bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}}  # fmt: skip
+_TOKENIZERS = {"bert": {"kind": "wordpiece"}, "t5": {"kind": "unigram"}, "roberta": _ROBERTA, "bart": _ROBERTA}
 _several = False  # whether `join` found other processes
 _HERE, _ZOO = str(Path(__file__).parent), str(Path(zoo.__file__).parent)
 
@@ -290,3 +293,8 @@ def training_fields(family):
     rates = family.switches({"dropout": FLAGS.dropout})
     rates = {name: rate for name, rate in rates.items() if name.endswith("_dropout")}
     return {**fields, **rates, "dropout": FLAGS.dropout}
+
+
+def tokenizer_options(family):
+    """The arguments of `Tokenizer.train` for a new model of a family, where nothing else is asked for."""
+    return _TOKENIZERS.get(family, {"kind": "bpe"})

@@ -90,7 +90,7 @@ def example(objective):
     if FLAGS.preset:
         tokenizer, size = zoo.Tokenizer.from_preset(FLAGS.preset), None
     else:
-        options = pretrain.TOKENIZERS.get(FLAGS.family, {"kind": "bpe"})
+        options = common.tokenizer_options(FLAGS.family)
         tokenizer = zoo.Tokenizer.train(text, vocabulary_size=300, **options)
         size = FLAGS.vocabulary_size + objective.add_tokens(tokenizer, FLAGS.sequence_length)
     with tempfile.TemporaryDirectory() as directory:

@@ -59,13 +59,6 @@ OBJECTIVES = {  # name: (class, the task that learns it on each shape of model)
 }
 TWO_CLASSES = {"NextSentence": "TextClassifier", "ReplacedTokenDetector": "TokenClassifier"}  # where families lack them
 TRAINED = ("bpe", "wordpiece", "unigram", "char")
-ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
-TOKENIZERS = {  # family: what is trained where nothing else is asked for
-    "bert": {"kind": "wordpiece"},
-    "t5": {"kind": "unigram"},
-    "roberta": {"kind": "bpe", "template": "roberta", "special_tokens": ROBERTA_TOKENS},
-    "bart": {"kind": "bpe", "template": "roberta", "special_tokens": ROBERTA_TOKENS},
-}
 
 
 def main():
@@ -261,7 +254,7 @@ def make_tokenizer(sources, output, objective):
     """
     if FLAGS.preset:
         return zoo.Tokenizer.from_preset(FLAGS.preset)
-    options = TOKENIZERS.get(FLAGS.family, {"kind": "bpe"})
+    options = common.tokenizer_options(FLAGS.family)
     if isinstance(sources, zoo.data.Store):
         if FLAGS.tokenizer in TRAINED:
             raise ValueError(

@@ -13,7 +13,6 @@ from zoo.tokenizers.chat import PLAIN
 
 FLAGS = flags.FLAGS
 FAMILIES = {"seq2seq": "t5", "instruct": "llama", "prefer": "llama"}  # of a new model; of other tasks bert
-TOKENIZERS = {"bert": "wordpiece", "t5": "unigram"}  # what is trained for a new model; else bpe
 SIZES = {"num_layers": 2, "num_heads": 4, "hidden_dim": 128, "vocabulary_size": 4096}
 
 
@@ -80,9 +79,8 @@ def make_tokenizer(train, output):
     FLAGS.family = FLAGS.family or FAMILIES.get(FLAGS.task, "bert")
     FLAGS.vocabulary_size = FLAGS.vocabulary_size or SIZES["vocabulary_size"]
     if common.is_first() and not (output / "run.cfg").exists():
-        kind = TOKENIZERS.get(FLAGS.family, "bpe")
-        texts = list(texts_in((train.x, train.y)))
-        tokenizer = zoo.Tokenizer.train(texts, kind=kind, vocabulary_size=FLAGS.vocabulary_size, num_sentinels=0)
+        texts, options = list(texts_in((train.x, train.y))), common.tokenizer_options(FLAGS.family)
+        tokenizer = zoo.Tokenizer.train(texts, vocabulary_size=FLAGS.vocabulary_size, num_sentinels=0, **options)
         with_chat_template(tokenizer).save(kept)
     return zoo.Tokenizer.from_preset(kept)
 
